@@ -1,0 +1,154 @@
+"""What every reader shares: which files, who reads them, and the account of every byte."""
+
+import gzip
+import hashlib
+import os
+import stat
+import time
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pandas as pd
+
+from ..tables import REJECTED, SOURCES, AccountingError, TableError, conform
+
+INFLATE_LIMIT = 1 << 30
+POOL_FROM_BYTES = 64 << 20      # below this a process pool costs more than it saves
+
+
+def list_files(path):
+    """`(files, rejected rows)`: every regular file below `path`, a file, a folder or a list of them, in sorted order.
+
+    Links, pipes and unreadable folders come back as rejected rows. Names are as the caller wrote them, with /.
+    TableError for a path that does not exist and for folders without any file.
+    """
+    paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    files, rejected = [], []
+    for one in map(Path, paths):
+        if not os.path.lexists(one):
+            raise TableError(f"path: no file or folder '{one}'. Check the spelling and that the share is mounted.")
+        if one.is_file():
+            files.append(one.as_posix())
+        else:
+            _walk(one, files, rejected)
+    if not files and not rejected:
+        raise TableError(f"path: no files in '{', '.join(map(str, paths))}'. Point it at the folder that holds the exported traces.")
+    return list(dict.fromkeys(files)), rejected
+
+
+def _walk(folder, files, rejected):
+    def unreadable(error):
+        rejected.append(reject(Path(error.filename).as_posix(), 0, 0, "PERMISSION",
+                               "the folder cannot be opened; ask for read access and load again"))
+
+    for root, folders, names in os.walk(folder, onerror=unreadable):
+        folders.sort()
+        for name in sorted([*names, *[f for f in folders if os.path.islink(os.path.join(root, f))]]):
+            full = Path(root, name)
+            mode = os.lstat(full).st_mode
+            if stat.S_ISLNK(mode):
+                rejected.append(reject(full.as_posix(), 0, 0, "LINK_SKIPPED", "a link; links are not followed, name its target instead"))
+            elif stat.S_ISREG(mode):
+                files.append(full.as_posix())
+            else:
+                rejected.append(reject(full.as_posix(), 0, 0, "NOT_A_FILE", "a pipe or device, not a file"))
+
+
+def reject(source_file, source_offset, n_bytes, code, reason):
+    """One row of `rejected`. `reason` shows no value from a patient field."""
+    return {"source_file": source_file, "source_offset": source_offset, "n_bytes": n_bytes, "code": code, "reason": reason}
+
+
+def read_bytes(file):
+    """`(data, digest, rejected rows)` of a file, inflated when it is gzip; a cut or broken packing keeps what came before.
+
+    `data` is None when the file cannot be opened. `digest` is the sha256 of the file as it lies on disk.
+    """
+    try:
+        data = Path(file).read_bytes()
+    except PermissionError:
+        return None, "", [reject(file, 0, 0, "PERMISSION", "the file cannot be opened; ask for read access and load again")]
+    except OSError as error:
+        return None, "", [reject(file, 0, 0, "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back")]
+    digest = hashlib.sha256(data).hexdigest()
+    if data[:2] != b"\x1f\x8b":
+        return data, digest, []
+    return *_inflate(file, data, digest),
+
+
+def _inflate(file, data, digest):
+    out, rejected, rest = bytearray(), [], data
+    while rest[:2] == b"\x1f\x8b":
+        unpack = zlib.decompressobj(wbits=gzip.zlib.MAX_WBITS | 16)
+        try:
+            out += unpack.decompress(rest, INFLATE_LIMIT - len(out))
+        except zlib.error:
+            rejected.append(reject(file, len(out), 0, "BAD_GZIP", "the packed data is damaged from here; copy the file again"))
+            break
+        if len(out) >= INFLATE_LIMIT:
+            rejected.append(reject(file, len(out), 0, "TOO_LARGE_INFLATED", f"stopped at {INFLATE_LIMIT >> 20} MB inflated; unpack it and split it"))
+            break
+        if not unpack.eof:
+            rejected.append(reject(file, len(out), 0, "TRUNCATED_GZIP", "the packed file ends early; copy it again"))
+            break
+        rest = unpack.unused_data
+    return bytes(out), digest, rejected
+
+
+def source_row(file, *, n_bytes, n_bytes_in_rows, n_bytes_rejected, n_bytes_framing, n_rows, n_rejected, sha256, started):
+    """One row of `sources`. `started` is `time.perf_counter()` when reading began."""
+    try:
+        modified = datetime.fromtimestamp(os.stat(file).st_mtime, timezone.utc)
+    except OSError:
+        modified = None
+    return {"source_file": file, "n_bytes": n_bytes, "n_bytes_in_rows": n_bytes_in_rows, "n_bytes_rejected": n_bytes_rejected,
+            "n_bytes_framing": n_bytes_framing, "n_rows": n_rows, "n_rejected": n_rejected, "sha256": sha256,
+            "modified_at": modified, "seconds": time.perf_counter() - started}
+
+
+def run_over(worker, units, executor=None):
+    """`[worker(unit) for unit in units]`, in order, on `executor`; here when the units are small, else on a process pool.
+
+    `worker` must be importable and units picklable: they may run on another machine.
+    """
+    if executor is not None:
+        return list(executor.map(worker, units))
+    size = sum(os.path.getsize(u[0] if isinstance(u, tuple) else u) for u in units if os.path.exists(u[0] if isinstance(u, tuple) else u))
+    if size < POOL_FROM_BYTES or len(units) < 2 or (os.cpu_count() or 1) < 2:
+        return [worker(u) for u in units]
+    with ProcessPoolExecutor() as pool:
+        return list(pool.map(worker, units, chunksize=max(1, len(units) // 64)))
+
+
+def close_account(rejected, sources, *, unit):
+    """`(rejected, sources)` as tables, after checking the law of the unit, "bytes" or "files"; AccountingError when it is broken."""
+    rejected, sources = conform(rejected, REJECTED), conform(sources, SOURCES)
+    if unit == "bytes":
+        left = sources["n_bytes"] - sources["n_bytes_in_rows"] - sources["n_bytes_rejected"] - sources["n_bytes_framing"]
+        wrong = sources.loc[left != 0, "source_file"]
+    else:
+        wrong = sources.loc[sources["n_rows"] + sources["n_rejected"] < 1, "source_file"]
+    if len(wrong):
+        raise AccountingError(f"{len(wrong)} file(s) not fully accounted for, first: {wrong.iloc[0]}. Please report this: it is a bug.")
+    return rejected, sources
+
+
+def summarize_account(result, *, unit=None):
+    """The sentence that follows every load: units loaded, with problems and rejected, and bytes unaccounted for (always 0)."""
+    table, name = result[0], unit or type(result)._fields[0]
+    doubtful = int((table["problems"] != "").sum())
+    sources = result.sources
+    left = int((sources["n_bytes"] - sources["n_bytes_in_rows"] - sources["n_bytes_rejected"] - sources["n_bytes_framing"]).sum())
+    whole = len(table) + len(result.rejected)
+    return (f"{whole:,} {name} = {len(table):,} loaded ({doubtful:,} with problems) + {len(result.rejected):,} rejected; "
+            f"{left:,} bytes unaccounted in {len(sources):,} file{'s' if len(sources) != 1 else ''}")
+
+
+def show_rejected(result, row):
+    """The bytes of one rejected row, as bytes: they may hold patient data, so they are shown only on request."""
+    where = result.rejected.iloc[row]
+    data = read_bytes(where["source_file"])[0] or b""
+    start = int(where["source_offset"])
+    return data[start:start + int(where["n_bytes"])]

@@ -1,0 +1,78 @@
+"""DICOM and HL7 times as instants, with their precision and the doubts about them."""
+
+import re
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+# HL7 v2 DTM and DICOM DT (PS3.5 6.2) share one shape; DICOM TM has no date.
+_DTM = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6}))?)?)?)?)?)?([+-]\d{4})?$")
+_TIME = re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6}))?)?)?$")
+_NAMES = ("year", "month", "day", "hour", "minute", "second")
+
+
+@lru_cache(maxsize=200_000)
+def parse_time(text, zone):
+    """`(instant, precision, code)` of an HL7 DTM or DICOM DT value; `(None, "", code)` when it is not one.
+
+    Without an offset the time is in `zone`. Codes: BAD_TIME; NONEXISTENT_TIME (spring gap, moved past it) and
+    AMBIGUOUS_TIME (repeated autumn hour, taken as the first) say the instant is a doubt. A day is its local midnight
+    with precision "day".
+    """
+    found = _DTM.match(text.strip())
+    if not found:
+        return None, "", "BAD_TIME" if text.strip() else ""
+    *parts, fraction, offset = found.groups()
+    given = [int(p) for p in parts if p is not None]
+    numbers = given + [1, 1, 1, 0, 0, 0][len(given):]
+    try:
+        local = datetime(*numbers, int((fraction or "0").ljust(6, "0")))
+    except ValueError:
+        return None, "", "BAD_TIME"
+    instant, code = _to_utc(local, offset, zone)
+    return instant, _NAMES[len(given) - 1], code
+
+
+def parse_dicom_time(date, time, zone, offset=""):
+    """`(instant, precision, code)` of a DICOM DA and TM pair; BAD_DATE or BAD_TIME when one is not in its form.
+
+    The old DA form YYYY.MM.DD (PS3.5 6.2 note) is taken. `offset` is Timezone Offset From UTC (0008,0201).
+    """
+    date, time = date.strip().rstrip("\0"), time.strip().rstrip("\0")
+    if not date:
+        return None, "", ""
+    if re.fullmatch(r"\d{4}\.\d\d\.\d\d", date):
+        date = date.replace(".", "")
+    if not re.fullmatch(r"\d{8}", date) or parse_time(date, zone)[0] is None:
+        return None, "", "BAD_DATE"
+    time = time.replace(":", "") if re.fullmatch(r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?", time) else time
+    if not time:
+        return parse_time(date, zone)
+    if not _TIME.match(time):
+        return *parse_time(date, zone)[:2], "BAD_TIME"
+    whole = parse_time(date + time + offset.strip(), zone)
+    return whole if whole[0] else (*parse_time(date, zone)[:2], "BAD_TIME")
+
+
+def local_to_utc(local, zone):
+    """`(instant, code)` of a naive local datetime, as `parse_time` treats the hours around a clock change."""
+    return _to_utc(local, None, zone)
+
+
+def _to_utc(local, offset, zone):
+    if offset:
+        sign = -1 if offset[0] == "-" else 1
+        shift = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:5]))
+        if shift >= timedelta(hours=15):
+            return None, "BAD_TIME"
+        return local.replace(tzinfo=timezone(sign * shift)).astimezone(timezone.utc), ""
+    tz = ZoneInfo(zone)
+    first, second = (local.replace(tzinfo=tz, fold=fold) for fold in (0, 1))
+    try:
+        instant = first.astimezone(timezone.utc)
+    except OverflowError:
+        return None, "BAD_TIME"
+    if first.utcoffset() == second.utcoffset():
+        return instant, ""
+    # PEP 495: in a gap fold=0 has the smaller offset, in a repeated hour the larger one.
+    return instant, "NONEXISTENT_TIME" if first.utcoffset() < second.utcoffset() else "AMBIGUOUS_TIME"
