@@ -1,0 +1,172 @@
+"""Partners that disagree: U05 (whose patient is it) and U06 (accession missing or altered)."""
+
+from collections import defaultdict
+
+import pandas as pd
+
+from .anatomy import modalities_conflict, regions_conflict, regions_of, side_of
+from .identity import MAX_TYPO, compare_ids, edits, is_not_a_patient, plain_id, same_birth_date, same_name
+from .unmatched import describe_finding
+
+CLEAN = ("study UID", "accession", "cleaned accession")
+_OWNERS = {"U05a": "technologist", "U05b": "interface team", "U05c": "PACS administrator", "U05d": "registration", "U05e": "technologist"}
+_FIXES = {
+    "U05a": "Correct the images' patient ID to the order's", "U05b": "Agree one spelling of patient IDs between the feeds and map the other",
+    "U05c": "Apply the merge in the archive", "U05d": "Reconcile the patient once registration confirms the identity",
+    "U05e": "Quarantine the study, call the technologist and its supervisor, and move it only when the patient is certain",
+}
+
+
+def find_identity_faults(links, site, groups):
+    """Findings U05a to U05e, at most one per study and one per exam for its reports."""
+    for s, study in enumerate(links.studies):
+        if not is_not_a_patient(study):
+            found = _study_identity(s, study, links) or _contradiction(s, study, links, groups)
+            if found:
+                yield found
+    yield from _report_identity(links, site)
+
+
+def _partner(s, links):
+    orders = [links.orders[o] for o in links.orders_of.get(s, [])]
+    reports = [links.reports[r] for r in links.reports_of.get(s, [])]
+    same = [p for p in orders + reports if p["patient_id"] == links.studies[s]["patient_id"]]
+    return (same if orders and same and same[0] in orders else orders or reports or [None])[0]
+
+
+def _study_identity(s, study, links):
+    partner = _partner(s, links) or _namesake(study, links)
+    found = compare_ids(study, partner, links.merged, links.known)
+    if not found:
+        return None
+    code, confidence, evidence = found
+    accession = study["accession_number"] or (partner or {}).get("accession_number", "")
+    return describe_finding(code, accession=accession, studies=[study], found_at=study["study_at"], owner=_OWNERS[code], confidence=confidence,
+                            evidence=evidence, correction=_FIXES[code])
+
+
+def _namesake(study, links):
+    """For a study without a partner: the known patient whose id is the same number in another spelling, if name and birth date agree."""
+    if study["patient_id"] in links.known or not study["patient_id"]:
+        return None
+    for pid, (name, born) in links.known.items():
+        if plain_id(pid) == plain_id(study["patient_id"]) and same_name(name, study["patient_name"]) and same_birth_date(born, study["patient_birth_date"]):
+            return {"patient_id": pid, "patient_name": name, "patient_birth_date": born, "accession_number": ""}
+    return None
+
+
+def _contradiction(s, study, links, groups):
+    """U05e where the identifiers agree and the images do not fit the order; not when another order of the patient fits (that is U07)."""
+    orders = [links.orders[o] for o in links.orders_of.get(s, []) if links.of_order[o][0] in CLEAN]
+    if len(orders) != 1 or s in groups:
+        return None
+    conflicts = contradictions(orders[0], study)
+    if not conflicts or any(not contradictions(o, study) for o in _other_orders(orders[0], study, links)):
+        return None
+    return describe_finding(
+        "U05e", accession=study["accession_number"], studies=[study], found_at=study["study_at"], owner="technologist", confidence=0.6 + 0.15 * len(conflicts),
+        evidence=f"patient ID and accession agree with the order, but the images do not: {'; '.join(conflicts)}", correction=_FIXES["U05e"])
+
+
+def contradictions(order, study):
+    """What in a study speaks against an order, in words: body region, side, modality. An empty list when nothing does."""
+    out = []
+    wanted, seen = regions_of(order["procedure_name"], order["modality"]), regions_of(study["body_part_examined"], study["modality"])
+    if regions_conflict(wanted, seen):
+        out.append(f"body part {study['body_part_examined']} for {order['procedure_name']}")
+    sides = side_of(order["procedure_name"]), side_of(study["laterality"])
+    if all(sides) and sides[0] != sides[1]:
+        out.append(f"laterality {study['laterality']} for {order['procedure_name']}")
+    if modalities_conflict(order["modality"], study["modality"]):
+        out.append(f"modality {study['modality']} for an order of {order['modality']}")
+    return out
+
+
+def _other_orders(order, study, links):
+    at = study["started_at"] if pd.notna(study["started_at"]) else study["study_at"]
+    for other in links.orders:
+        due = other["scheduled_at"] if pd.notna(other["scheduled_at"]) else other["ordered_at"]
+        if other is not order and other["patient_id"] == order["patient_id"] and pd.notna(due) and abs(at - due) <= pd.Timedelta(hours=24):
+            yield other
+
+
+def _report_identity(links, site):
+    wrong = defaultdict(list)
+    for r, report in enumerate(links.reports):
+        exam = _exam_of(r, report, links, site)
+        one, other = (links.merged.get(p["patient_id"], p["patient_id"]) if p else "" for p in (report, exam))
+        if one and other and one != other and not report["is_duplicate"]:
+            wrong[exam["accession_number"], one, other].append((report, links.of_report[r][1]))
+    for (accession, one, other), rows in wrong.items():
+        reports, studies = [t for t, _ in rows], [links.studies[s] for s in rows[0][1]]
+        code, words, owner = _how_reports_differ(one, other, links)
+        yield describe_finding(code, accession=accession, studies=studies, messages=reports, found_at=reports[0]["message_at"], owner=owner, confidence=0.9 if code != "U05a" else 0.7,
+                               evidence=f"the report says patient {one}, the exam of accession {accession} belongs to {other}: {words}",
+                               correction="Hold the report and ask its author whose exam was read" if code == "U05e" else "Have the report re-sent with the order's patient ID")
+
+
+def _exam_of(r, report, links, site):
+    orders = [links.orders[i] for i in links.orders_by_accession.get(site.clean_accession(report["accession_number"]), [])] if report["accession_number"] else []
+    linked = [links.orders[o] for s in links.of_report[r][1] for o in links.orders_of.get(s, [])]
+    own = [o for o in orders + linked if o["patient_id"] == report["patient_id"]]
+    return (own or orders or linked or [None])[0]
+
+
+def _how_reports_differ(one, other, links):
+    if plain_id(one) == plain_id(other):
+        return "U05b", "the same number, written differently", "interface team"
+    if one in links.known or edits(one, other) > MAX_TYPO:
+        return "U05e", "it was dictated under another patient", "radiologist"
+    return "U05a", f"{edits(one, other)} character(s) differ", "radiologist"
+
+
+def find_accession_faults(links, site, groups):
+    """Findings U06 for linked studies and reports whose accession number is missing or another one than their partner's."""
+    for s, study in enumerate(links.studies):
+        orders = [links.orders[o] for o in links.orders_of.get(s, [])]
+        reports = [links.reports[r] for r in links.reports_of.get(s, [])]
+        if s in groups or not (orders or reports):
+            continue
+        numbers = {site.clean_accession(n) for n in (study["accession_number"], *study["requested_accession_numbers"].split()) if n}
+        ordered = {site.clean_accession(o["accession_number"]) for o in orders if o["accession_number"]}
+        level = links.of_order[links.orders_of[s][0]][0] if orders else links.of_report[links.reports_of[s][0]][0]
+        if not numbers:
+            yield _missing(study, orders, reports, level)
+        elif ordered and not numbers & ordered:
+            yield _altered(study, orders, level)
+        yield from _odd_reports(study, reports, numbers | ordered, site)
+
+
+def _missing(study, orders, reports, level):
+    partner = next((p for p in orders + reports if p["accession_number"]), None)
+    where = f"its partner has accession {partner['accession_number']}" if partner else "its report has none either"
+    return describe_finding(
+        "U06", accession=partner["accession_number"] if partner else "", studies=[study], messages=[] if partner else reports, found_at=study["study_at"], owner="technologist",
+        confidence=0.95 if level in CLEAN else 0.65, evidence=f"the images carry no accession number; only {'the ' + level if level in CLEAN else level} links them, and {where}",
+        correction=f"Write accession {partner['accession_number']} into the images" if partner else "Find the order, then write its accession number into images and report")
+
+
+def _altered(study, orders, level):
+    order = orders[0]
+    n = edits(study["accession_number"], order["accession_number"])
+    return describe_finding(
+        "U06", accession=order["accession_number"], studies=[study], found_at=study["study_at"], owner="technologist", confidence=0.9 if level in CLEAN else 0.65,
+        evidence=f"the images say accession {study['accession_number']}, the order linked by {level} says {order['accession_number']}: {n} character{'s differ' if n > 1 else ' differs'}",
+        correction=f"Correct the images' accession number to {order['accession_number']}")
+
+
+def _odd_reports(study, reports, numbers, site):
+    odd = [r for r in reports if numbers and site.clean_accession(r["accession_number"]) not in numbers and not r["is_duplicate"]]
+    if not odd:
+        return
+    number = odd[0]["accession_number"]
+    plain = study["accession_number"] or sorted(numbers)[0]
+    if not number:
+        owner, words = "interface team", "the report carries no accession number"
+    elif number.upper().endswith(plain.upper()) or plain.upper().endswith(number.upper()):
+        owner, words = "interface team", f"the report says {number}, images and order say {plain}: the same number with a prefix"
+    else:
+        owner, words = "radiologist", f"the report says accession {number}, its study says {plain}"
+    yield describe_finding("U06", accession=plain, studies=[study], messages=odd, found_at=odd[0]["message_at"], owner=owner, confidence=0.9,
+                           evidence=words + "; another number or the Study UID links them",
+                           correction=f"If this is the feed's habit, add the prefix to strip_prefixes in site.toml; else have the report re-sent under {plain}")

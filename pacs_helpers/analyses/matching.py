@@ -1,0 +1,103 @@
+"""Why are the images not matched with the reports? Findings with owner, confidence and evidence, and their possible partners."""
+
+import pandas as pd
+
+from ..tables import CANDIDATES, FINDINGS, TableError, conform
+from .candidates import candidate_orders, candidate_studies, candidates_table, linked_candidate
+from .disagreements import find_accession_faults, find_identity_faults
+from .links import link_exams
+from .splits import find_group_cases, find_shared_accessions, find_splits
+from .unmatched import describe_finding, find_missing_partners
+
+
+def find_mismatches(dept, *, as_of, site):
+    """FINDINGS U01-U06 and U08-U10 of a Department at `as_of`, one row per thing that is wrong, in a stable order.
+
+    What happened after `as_of` is ignored; findings in `dept.reviewed` are left out. The tests are those of the match ladder: Study UID,
+    accession number, cleaned accession number, other order numbers with the patient, patient with modality and time.
+    """
+    if not isinstance(as_of, pd.Timestamp) or as_of.tz is None:
+        raise TableError("as_of: give a pandas Timestamp with a time zone, such as pd.Timestamp('2025-12-01', tz='UTC').")
+    dept = _until(dept, as_of)
+    links = link_exams(dept, site)
+    splits, groups = find_splits(links, site), find_group_cases(links)
+    found = [*_several_studies(links, site, splits, groups), *find_identity_faults(links, site, groups),
+             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits)]
+    table = conform(found, FINDINGS)
+    table = table[~table["finding_id"].isin(list(dept.reviewed))].drop_duplicates("finding_id")
+    return table.sort_values(["code", "found_at", "finding_id"], kind="stable").reset_index(drop=True)
+
+
+def rank_candidates(findings, dept, *, site):
+    """CANDIDATES of the findings: up to five possible partners each, best first, with score 0..1 and reasons in words."""
+    links = link_exams(dept, site)
+    by_uid = {s["study_instance_uid"]: i for i, s in enumerate(links.studies)}
+    tables = [_candidates_of(f, links, site, by_uid) for f in findings.to_dict("records")]
+    return pd.concat([conform([], CANDIDATES), *tables], ignore_index=True)
+
+
+def _candidates_of(finding, links, site, by_uid):
+    positions = [by_uid[u] for u in finding["study_instance_uid"].split() if u in by_uid]
+    messages = set(finding["message_control_id"].split())
+    if finding["code"] == "U01" and positions:
+        return candidates_table(finding["finding_id"], candidate_orders(links.studies[positions[0]], links, site), links, "order")
+    report = next((r for r, x in enumerate(links.reports) if x["message_control_id"] in messages), None)
+    if report is not None and links.of_report[report][0] == "none":
+        found = candidate_studies(links.reports[report], links, site, of=links.reports_of, when="observed_at")
+        return candidates_table(finding["finding_id"], found, links, "study")
+    if finding["code"] == "U04":
+        order = next(o for o in links.orders if o["accession_number"] == finding["accession_number"])
+        when = "scheduled_at" if pd.notna(order["scheduled_at"]) else "ordered_at"
+        return candidates_table(finding["finding_id"], candidate_studies(order, links, site, of=links.orders_of, when=when), links, "study")
+    rows = []
+    for s in positions:
+        for o in links.orders_of.get(s, []):
+            row = linked_candidate(finding["finding_id"], links.studies[s], links.of_order[o][0])
+            rows.append(row.assign(candidate_accession_number=links.orders[o]["accession_number"]))
+        if not links.orders_of.get(s) and links.reports_of.get(s):
+            rows.append(linked_candidate(finding["finding_id"], links.studies[s], links.of_report[links.reports_of[s][0]][0]))
+    return pd.concat(rows).drop_duplicates() if rows else conform([], CANDIDATES)
+
+
+def _until(dept, as_of):
+    def keep(table, *columns):
+        at = table[columns[0]]
+        for column in columns[1:]:
+            at = at.fillna(table[column])
+        return table[~(at > as_of)].reset_index(drop=True)
+
+    return dept._replace(orders=keep(dept.orders, "ordered_at"), reports=keep(dept.reports, "message_at", "status_changed_at"),
+                         studies=keep(dept.studies, "started_at", "study_at"), patients=keep(dept.patients, "at"), events=keep(dept.events, "at"))
+
+
+def _several_studies(links, site, splits, groups):
+    in_split = {s for chain, _, _ in splits for s in chain}
+    for chain, confidence, why in splits:
+        studies = [links.studies[s] for s in chain]
+        parts = ", ".join(t["body_part_examined"] or t["study_description"] or "?" for t in studies)
+        yield describe_finding(
+            "U08", accession=studies[0]["accession_number"], studies=studies, found_at=studies[-1]["started_at"], owner="modality service", confidence=confidence,
+            evidence=f"{len(chain)} studies of one visit on {studies[0]['station_name']} ({parts}) under accessions "
+                     f"{', '.join(t['accession_number'] or '(none)' for t in studies)}, with {why}",
+            correction="Treat them as one exam: merge or link them by the site's rule, and ask the modality's application team why the scanner splits it")
+    for s in groups:
+        study = links.studies[s]
+        numbers = study["requested_accession_numbers"].split() or study["requested_procedure_ids"].split()
+        yield describe_finding(
+            "U09", accession=study["accession_number"] or numbers[0], studies=[study], found_at=study["started_at"], owner="nobody", confidence=0.95,
+            evidence=f"one study was acquired for {len(numbers)} orders ({', '.join(numbers)}), as its Request Attributes say: a group case, not an error",
+            correction="Link all orders to this study")
+    for accession, positions, one_person in find_shared_accessions(links, site):
+        studies = [links.studies[s] for s in positions]
+        if one_person and not set(positions) <= in_split:
+            stations = sorted({t["station_name"] for t in studies} - {""})
+            yield describe_finding(
+                "U10", accession=accession, studies=studies, found_at=max(t["study_at"] for t in studies), owner="modality service", confidence=0.95,
+                evidence=f"{len(studies)} Study Instance UIDs under accession {accession} for one patient, from {', '.join(stations) or 'an unnamed station'}",
+                correction="Merge them into one study after the modality says why it started a new one (restart, second console, re-send)")
+        elif not one_person:
+            ids = sorted({t["patient_id"] or "(none)" for t in studies})
+            yield describe_finding(
+                "U06", accession=accession, studies=studies, found_at=max(t["study_at"] for t in studies), owner="technologist", confidence=0.9,
+                evidence=f"accession {accession} stands on studies of {len(ids)} patients ({', '.join(ids)}): it was typed or issued twice",
+                correction="Find which patient the order is for, correct the other study's accession number, and tell the RIS team if the RIS issued it twice")

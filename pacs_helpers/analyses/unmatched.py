@@ -1,0 +1,169 @@
+"""What has no partner: U01 images without order, U02 without report, U03 report without images, U04 order only."""
+
+import hashlib
+from collections import defaultdict
+
+import pandas as pd
+
+from .candidates import strong_candidate
+from .identity import is_not_a_patient
+
+REPORT_HOURS, ORDER_HOURS = 2, 24       # grace before a report without images, an order without anything, is one
+DEFAULT_TARGET_MINUTES = 1440
+FINAL = ("F", "C")
+NOT_DELIVERED = ("AE", "AR", "CE", "CR")
+
+
+def describe_finding(code, *, accession="", studies=(), messages=(), found_at, owner, confidence, evidence, correction):
+    """One FINDINGS row; its id is the code and a digest of accession, studies and messages, so it is the same in every run."""
+    uids, controls = (" ".join(sorted({x[k] for x in xs} - {""})) for xs, k in ((studies, "study_instance_uid"), (messages, "message_control_id")))
+    digest = hashlib.sha256("|".join((code, accession, uids, controls)).encode()).hexdigest()[:8]
+    return {"finding_id": f"{code}-{digest}", "code": code, "accession_number": accession, "study_instance_uid": uids, "message_control_id": controls,
+            "found_at": found_at, "owner": owner, "confidence": round(confidence, 2), "evidence": evidence[0].upper() + evidence[1:] + ".",
+            "suggested_correction": correction + "."}
+
+
+def find_missing_partners(dept, links, site, as_of, splits):
+    """Findings U01 to U04, and U06 for a report that surely belongs to a study it does not name."""
+    meant = _meant_for(links, site)
+    claimed = {s for _, _, s in meant.values()}
+    yield from _unlinked_reports(links, as_of, meant, site)
+    yield from _unlinked_studies(dept, links)
+    yield from _unreported_exams(dept, links, site, as_of, splits, claimed)
+    yield from _orders_only(links, site, as_of)
+
+
+def _meant_for(links, site):
+    pairs = {r: strong_candidate(report, links, site) for r, report in enumerate(links.reports)
+             if links.of_report[r][0] == "none" and not report["is_duplicate"]}
+    claims = defaultdict(set)
+    for r, hit in pairs.items():
+        if hit:
+            claims[hit[2]].add(site.clean_accession(links.reports[r]["accession_number"]) or r)
+    return {r: hit for r, hit in pairs.items() if hit and len(claims[hit[2]]) == 1}
+
+
+def _unlinked_reports(links, as_of, meant, site):
+    alone = defaultdict(list)
+    for r, report in enumerate(links.reports):
+        old = pd.isna(report["message_at"]) or as_of - report["message_at"] >= pd.Timedelta(hours=REPORT_HOURS)
+        if links.of_report[r][0] == "none" and old and not report["is_duplicate"]:
+            alone[site.clean_accession(report["accession_number"]) or f"message {report['message_control_id']}"].append(r)
+    for rows in alone.values():
+        reports = [links.reports[r] for r in rows]
+        sure = next((r for r in rows if r in meant), None)
+        if sure is not None:
+            yield _altered_report(links, reports, *meant[sure])
+        elif any(t["result_status"] in FINAL for t in reports):
+            yield _report_without_images(links, reports, site)
+
+
+def _altered_report(links, reports, score, reasons, s):
+    study, accession = links.studies[s], reports[0]["accession_number"]
+    seen = f"accession {accession}, which no study carries" if accession else "no accession number"
+    return describe_finding(
+        "U06", accession=accession, studies=[study], messages=reports, found_at=reports[0]["message_at"], owner="radiologist", confidence=min(0.95, score),
+        evidence=f"the report names {seen}; study {study['accession_number'] or study['study_instance_uid']} of this patient has no report and fits: {reasons}",
+        correction=f"Have the report re-sent under accession {study['accession_number'] or '(see study)'} after its author confirms the exam")
+
+
+def _report_without_images(links, reports, site):
+    accession = reports[0]["accession_number"]
+    orders = [links.orders[i] for i in links.orders_by_accession.get(site.clean_accession(accession), [])] if accession else []
+    status = orders[0]["order_status"] if orders else ""
+    if orders:
+        owner, why = "technologist", f"the order is in the feed (status {status or 'not given'}), so the images may still be on the modality or filed elsewhere"
+        fix = "Look on the modality and in its send queue, then for a study of this patient under another number"
+    else:
+        owner, why = "radiologist", "no order carries this accession either, so it may be dictated on a wrong number"
+        fix = "Ask the author which exam was read, and move the report there"
+    return describe_finding(
+        "U03", accession=accession, messages=reports, found_at=reports[0]["message_at"], owner=owner, confidence=0.85,
+        evidence=f"final report under {'accession ' + accession if accession else 'no accession number'}, and no study fits it at any level; {why}", correction=fix)
+
+
+def _unlinked_studies(dept, links):
+    heard = pd.concat([dept.orders["ordered_at"], dept.reports["message_at"]]).min()
+    silent = _silent_hours(dept)
+    for s, study in enumerate(links.studies):
+        at = study["study_at"] if pd.notna(study["study_at"]) else study["started_at"]
+        if links.orders_of.get(s) or links.reports_of.get(s) or is_not_a_patient(study) or pd.isna(heard) or pd.isna(at) or at < heard.normalize():
+            continue
+        # Orders of that hour missing for everybody points at the feed, not at one technologist.
+        quiet = at.floor("h") in silent
+        owner = "interface team" if quiet else "technologist"
+        number = f"accession {study['accession_number']}" if study["accession_number"] else "no accession number"
+        yield describe_finding(
+            "U01", accession=study["accession_number"], studies=[study], found_at=at, owner=owner, confidence=0.8,
+            evidence=f"images from {study['station_name'] or 'an unnamed station'} with {number}, and no order or report fits them at any level"
+                     + ("; the order feed was silent around that hour" if quiet else ""),
+            correction="Find or place the order and link the study to it" if not quiet else "Ask for the orders of that time to be sent again")
+
+
+def _silent_hours(dept):
+    """Hours between 7 and 19 UTC-independent: those without an order while images were made by three studies or more."""
+    ordered = set(dept.orders["ordered_at"].dropna().dt.floor("h"))
+    imaged = dept.studies["started_at"].dropna().dt.floor("h").value_counts()
+    return {hour for hour, n in imaged.items() if n >= 3 and not {hour, hour - pd.Timedelta(hours=1)} & ordered}
+
+
+def _unreported_exams(dept, links, site, as_of, splits, claimed):
+    ended = dept.events[dept.events["milestone"] == "exam_ended"].sort_values("rank", kind="stable").drop_duplicates("accession_number").set_index("accession_number")["at"]
+    sisters = {s: chain for chain, _, _ in splits for s in chain}
+    seen = set()
+    for o, order in enumerate(links.orders):
+        positions = links.of_order[o][1]
+        whole = {p for s in positions for p in sisters.get(s, [s])}
+        key = order["accession_number"] or order["placer_order_number"]
+        if not positions or order["is_cancelled"] or key in seen or whole & claimed:
+            continue
+        reports = _reports_about(order, whole, links, site)
+        if any(r["result_status"] in FINAL and r["acknowledgment_code"] not in NOT_DELIVERED for r in reports):
+            continue
+        target = site.target("exam_ended", "final", order["priority"])
+        minutes = target[0] if target else DEFAULT_TARGET_MINUTES
+        end = ended.get(order["accession_number"], max((links.studies[s]["ended_at"] for s in positions), default=pd.NaT))
+        if pd.isna(end) or end + pd.Timedelta(minutes=minutes) >= as_of:
+            continue
+        seen.add(key)
+        yield _no_report(order, [links.studies[s] for s in positions], reports, end, minutes, as_of)
+
+
+def _reports_about(order, positions, links, site):
+    rows = {r for s in positions for r in links.reports_of.get(s, [])}
+    if order["accession_number"]:
+        clean = site.clean_accession(order["accession_number"])
+        rows |= {r for r, t in enumerate(links.reports) if t["accession_number"] and site.clean_accession(t["accession_number"]) == clean}
+    return sorted((links.reports[r] for r in rows), key=lambda t: (t["message_at"], t["message_control_id"]))
+
+
+def _no_report(order, studies, reports, end, minutes, as_of):
+    hours = (as_of - end).total_seconds() / 3600
+    waited = f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
+    refused = [r for r in reports if r["result_status"] in FINAL and r["acknowledgment_code"] in NOT_DELIVERED]
+    if refused:
+        owner, why, fix = "interface team", f"the final report was sent and answered {refused[-1]['acknowledgment_code']}", "Mend the mapping and send the report again"
+    elif reports:
+        owner, why, fix = "radiologist", f"the last report is {reports[-1]['result_status'] or 'without status'}, not signed", "Ask for the signature"
+    elif order["order_status"] != "CM":
+        owner, why, fix = "technologist", f"the order was never completed (status {order['order_status'] or 'not given'}), so it may be on no reading list", "Complete the exam in the RIS"
+    else:
+        owner, why, fix = "radiologist", "no report of any kind has come", "Put the exam on a reading list"
+    return describe_finding(
+        "U02", accession=order["accession_number"], studies=studies, messages=reports, found_at=end + pd.Timedelta(minutes=minutes), owner=owner, confidence=0.9,
+        evidence=f"images and order are there, but {waited} after the exam ended no final report; {why}", correction=fix)
+
+
+def _orders_only(links, site, as_of):
+    reported = {site.clean_accession(r["accession_number"]) for r in links.reports if r["accession_number"]}
+    for o, order in enumerate(links.orders):
+        due = order["scheduled_at"] if pd.notna(order["scheduled_at"]) else order["ordered_at"]
+        clean = site.clean_accession(order["accession_number"]) if order["accession_number"] else ""
+        if links.of_order[o][1] or order["is_cancelled"] or clean in reported or pd.isna(due) or due + pd.Timedelta(hours=ORDER_HOURS) >= as_of:
+            continue
+        performed = order["order_status"] == "CM"
+        yield describe_finding(
+            "U04", accession=order["accession_number"], found_at=due + pd.Timedelta(hours=ORDER_HOURS), confidence=0.8,
+            messages=[] if order["accession_number"] else [order], owner="technologist" if performed else "scheduling",
+            evidence=f"order only: no images and no report {(as_of - due).total_seconds() / 86400:.0f} days after it was due; the last order status is {order['order_status'] or 'not given'}",
+            correction="Look for the images on the modality" if performed else "Find out whether the patient came; cancel the order or link it to the exam done instead")
