@@ -56,10 +56,15 @@ def _column(name, values, kind, index):
 
 
 def _instants(name, values):
-    parsed = values if pd.api.types.is_datetime64_any_dtype(values) else pd.to_datetime(values.where(values.notna(), None), format="ISO8601")
-    if parsed.notna().any() and (parsed.dtype == object or parsed.dt.tz is None):
+    if not pd.api.types.is_datetime64_any_dtype(values):
+        given = values[values.notna()]
+        values = pd.Series([pd.Timestamp(v) for v in given], index=given.index, dtype=object).reindex(values.index)
+        naive = any(v.tz is None for v in values.dropna())
+    else:
+        naive = values.dt.tz is None and values.notna().any()
+    if naive:
         raise TableError(f"Column '{name}': instants need a time zone or an offset; give them in UTC.")
-    return pd.to_datetime(parsed, utc=True).astype(INSTANT)
+    return pd.to_datetime(values, utc=True).astype(INSTANT)
 
 
 def _category(name, values, allowed, index):
