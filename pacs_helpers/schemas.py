@@ -91,7 +91,8 @@ ASSOCIATIONS = {
 }
 OPERATIONS = {
     "association_id": (TEXT, "association it ran on"), "service": (SERVICES, "DIMSE service"), "started_at": (INSTANT, "request"),
-    "ended_at": (INSTANT, "response"), "calling_ae_title": (TEXT, "requestor"), "called_ae_title": (TEXT, "acceptor"),
+    "ended_at": (INSTANT, "response"), "data_ended_at": (INSTANT, "last byte of the data set, where the source tells: captures do"),
+    "calling_ae_title": (TEXT, "requestor"), "called_ae_title": (TEXT, "acceptor"),
     "status_code": (TEXT, "(0000,0900), four hex digits"), "status_category": (STATUS_CATEGORIES, "PS3.7 Annex C"),
     "sop_class_uid": (TEXT, "(0000,0002)"), "sop_instance_uid": (TEXT, "(0000,1000)"), "modality": (TEXT, "from the SOP class or the log"),
     "n_bytes": (COUNT, "bytes of the data set"), "n_bytes_source": (BYTES_SOURCES, "what n_bytes stands on"), **_TRACED,
@@ -170,4 +171,18 @@ THROUGHPUT = {
     "bucket_start": (INSTANT, "start of the bucket"), "calling_ae_title": (TEXT, "sender"), "called_ae_title": (TEXT, "receiver"),
     "n_instances": (COUNT, "stored"), "n_failed": (COUNT, "failed"), "n_bytes": (COUNT, "missing when no source told"),
     "n_bytes_source": (TEXT, "what n_bytes stands on"), "mbit_per_s": (MEASURE, "10^6 bits per second of the bucket"),
+}
+BACKLOG = {
+    "interval": (TEXT, "`start>end` milestones"), "at": (INSTANT, "instant of counting"), "n_entered": (COUNT, "reached start since the row before"),
+    "n_left": (COUNT, "reached end, or were cancelled, since the row before"), "n_open": (COUNT, "waiting at this instant"),
+}
+LINK_RATES = {
+    "calling_ae_title": (TEXT, "sender"), "called_ae_title": (TEXT, "receiver"), "n_associations": (COUNT, "all of the pair"),
+    "n_not_released": (COUNT, "rejected, aborted, failed or unfinished"), "n_ambiguous": (COUNT, "associations whose times cannot be trusted, out of the rates"),
+    "n_instances": (COUNT, "stored"), "n_failed": (COUNT, "failed C-STOREs"), "n_bytes": (COUNT, "of the stored instances, missing when no source told"),
+    "n_bytes_source": (TEXT, "what n_bytes stands on"), "association_seconds": (MEASURE, "open associations that stored something"),
+    "flow_seconds": (MEASURE, "data under way"), "flow_source": (TEXT, "what flow_seconds stands on"),
+    "mbit_per_s_association": (MEASURE, "bytes of timed associations over their seconds: not the speed of the link"),
+    "mbit_per_s_flow": (MEASURE, "bytes of timed C-STOREs over flow_seconds"), "instances_per_s": (MEASURE, "instances of timed associations over their seconds"),
+    "mean_object_mbytes": (MEASURE, "10^6 bytes per instance with a known size"),
 }
