@@ -1,6 +1,8 @@
 """Possible partners of what has none, with a score and the reasons in words."""
 
 import pandas as pd
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
 
 from ..tables import CANDIDATES, conform
 from .anatomy import modalities_conflict, regions_conflict, regions_of, side_of
@@ -79,30 +81,27 @@ def _score_time(at, study, add):
 
 def candidate_studies(item, links, site, *, of, when):
     """`[(score, reasons, study position)]` for an order or report, best first, at most 5. `of` is links.orders_of or links.reports_of."""
-    scored = []
-    for s, study in enumerate(links.studies):
-        if _worth_a_look(item, study, links.merged, site):
-            scored.append((*score_pair(item, study, links.merged, site, when=when, taken=bool(of.get(s))), s))
-    return _best(scored)
+    near = _near(item, links.study_pool, links.merged, site)
+    return _best((*score_pair(item, links.studies[s], links.merged, site, when=when, taken=bool(of.get(s))), s) for s in near)
 
 
 def candidate_orders(study, links, site):
     """`[(score, reasons, order position)]` for a study, best first, at most 5."""
     scored = []
-    for i, order in enumerate(links.orders):
-        if _worth_a_look(order, study, links.merged, site):
-            when = "scheduled_at" if pd.notna(order["scheduled_at"]) else "ordered_at"
-            scored.append((*score_pair(order, study, links.merged, site, when=when, taken=bool(links.of_order[i][1])), i))
+    for i in _near(study, links.order_pool, links.merged, site):
+        when = "scheduled_at" if pd.notna(links.orders[i]["scheduled_at"]) else "ordered_at"
+        scored.append((*score_pair(links.orders[i], study, links.merged, site, when=when, taken=bool(links.of_order[i][1])), i))
     return _best(scored)
 
 
-def _worth_a_look(item, study, merged, site):
-    """Cheap gate before scoring: some identifier or the birth date must point the same way."""
-    one, other = (merged.get(p["patient_id"], p["patient_id"]) for p in (item, study))
-    if one and other and (plain_id(one) == plain_id(other) or edits(one, other) <= MAX_TYPO):
-        return True
-    a, b = (site.clean_accession(x["accession_number"]) for x in (item, study))
-    return bool(a and b and edits(a, b) <= MAX_TYPO) or same_birth_date(item["patient_birth_date"], study["patient_birth_date"])
+def _near(item, pool, merged, site):
+    """Positions worth scoring: an id or accession number within a typo, or the same birth date."""
+    found = set(pool.by_birth_date.get(item["patient_birth_date"], []))
+    wanted = plain_id(merged.get(item["patient_id"], item["patient_id"])), site.clean_accession(item["accession_number"])
+    for value, choices in zip(wanted, (pool.ids, pool.accessions)):
+        if len(value) > MAX_TYPO:
+            found |= {i for _, _, i in process.extract(value, choices, scorer=OSA.distance, score_cutoff=MAX_TYPO, limit=None)}
+    return found
 
 
 def _best(scored):

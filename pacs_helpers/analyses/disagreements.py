@@ -84,9 +84,9 @@ def contradictions(order, study):
 
 def _other_orders(order, study, links):
     at = study["started_at"] if pd.notna(study["started_at"]) else study["study_at"]
-    for other in links.orders:
+    for other in (links.orders[i] for i in links.orders_by_patient.get(order["patient_id"], [])):
         due = other["scheduled_at"] if pd.notna(other["scheduled_at"]) else other["ordered_at"]
-        if other is not order and other["patient_id"] == order["patient_id"] and pd.notna(due) and abs(at - due) <= pd.Timedelta(hours=24):
+        if other is not order and pd.notna(due) and abs(at - due) <= pd.Timedelta(hours=24):
             yield other
 
 
@@ -106,7 +106,7 @@ def _report_identity(links, site):
 
 
 def _exam_of(r, report, links, site):
-    orders = [links.orders[i] for i in links.orders_by_accession.get(site.clean_accession(report["accession_number"]), [])] if report["accession_number"] else []
+    orders = [links.orders[i] for i in links.orders_by_accession.get(site.clean_accession(report["accession_number"]), [])]
     linked = [links.orders[o] for s in links.of_report[r][1] for o in links.orders_of.get(s, [])]
     own = [o for o in orders + linked if o["patient_id"] == report["patient_id"]]
     return (own or orders or linked or [None])[0]

@@ -12,6 +12,14 @@ LEVELS = {"study UID": 1.0, "accession": 0.98, "cleaned accession": 0.95, "other
 WINDOW_HOURS = 12
 
 
+class Pool(NamedTuple):
+    """Records by what may point at one: merged patient ids, cleaned accession numbers, birth dates."""
+
+    ids: list
+    accessions: list
+    by_birth_date: dict
+
+
 class Links(NamedTuple):
     """The department as plain records, and how they hang together.
 
@@ -27,8 +35,12 @@ class Links(NamedTuple):
     orders_of: dict
     reports_of: dict
     orders_by_accession: dict
+    reports_by_accession: dict
+    orders_by_patient: dict
     merged: dict
     known: dict
+    study_pool: Pool
+    order_pool: Pool
 
 
 def merged_ids(patients):
@@ -58,13 +70,11 @@ def link_exams(dept, site):
     _link_reports_through_orders(reports, of_report, orders, of_order, site)
     taken |= {s for _, hits in of_report for s in hits} | {s for _, hits in of_order for s in hits}
     _link_by_time(reports, of_report, studies, taken, merged, "observed_at")
-    by_accession = defaultdict(list)
-    for i, order in enumerate(orders):
-        if order["accession_number"]:
-            by_accession[site.clean_accession(order["accession_number"])].append(i)
     # A report's own id proves nothing about who exists: only registration and orders do, where they are at hand.
     known = known_people(dept.patients, dept.orders) or known_people(dept.reports)
-    return Links(studies, orders, reports, of_order, of_report, _turn(of_order), _turn(of_report), by_accession, merged, known)
+    return Links(studies, orders, reports, of_order, of_report, _turn(of_order), _turn(of_report), _by_accession(orders, site),
+                 _by_accession(reports, site), _by_patient(orders), merged, known,
+                 _pool(studies, merged, site), _pool(orders, merged, site))
 
 
 def links_table(links):
@@ -119,11 +129,11 @@ def _same_id(one, other, merged):
 
 def _link_reports_through_orders(reports, of_report, orders, of_order, site):
     """A report that hits no study itself takes the studies of the order whose accession it names."""
-    by_accession = {site.clean_accession(o["accession_number"]): i for i, o in enumerate(orders) if o["accession_number"]}
+    by_accession = _by_accession(orders, site)
     for r, report in enumerate(reports):
-        order = by_accession.get(site.clean_accession(report["accession_number"])) if report["accession_number"] else None
-        if of_report[r][0] == "none" and order is not None and of_order[order][1]:
-            of_report[r] = of_order[order]
+        for order in by_accession.get(site.clean_accession(report["accession_number"]), []):
+            if of_report[r][0] == "none" and of_order[order][1]:
+                of_report[r] = of_order[order]
 
 
 def _link_by_time(items, of_item, studies, taken, merged, when):
@@ -149,6 +159,31 @@ def _near(item, study, when):
     start = study["started_at"] if pd.notna(study["started_at"]) else study["study_at"]
     known = bool(item["modality"]) and bool(study["modality"]) and not modalities_conflict(item["modality"], study["modality"])
     return known and pd.notna(start) and abs((start - item[when]).total_seconds()) <= WINDOW_HOURS * 3600
+
+
+def _by_accession(records, site):
+    positions = defaultdict(list)
+    for i, record in enumerate(records):
+        if record["accession_number"]:
+            positions[site.clean_accession(record["accession_number"])].append(i)
+    return positions
+
+
+def _by_patient(records):
+    positions = defaultdict(list)
+    for i, record in enumerate(records):
+        if record["patient_id"]:
+            positions[record["patient_id"]].append(i)
+    return positions
+
+
+def _pool(records, merged, site):
+    by_birth_date = defaultdict(list)
+    for i, record in enumerate(records):
+        if record["patient_birth_date"]:
+            by_birth_date[record["patient_birth_date"]].append(i)
+    return Pool([plain_id(merged.get(r["patient_id"], r["patient_id"])) for r in records],
+                [site.clean_accession(r["accession_number"]) for r in records], by_birth_date)
 
 
 def _turn(hits):

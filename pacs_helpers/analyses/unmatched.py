@@ -69,7 +69,7 @@ def _altered_report(links, reports, score, reasons, s):
 
 def _report_without_images(links, reports, site):
     accession = reports[0]["accession_number"]
-    orders = [links.orders[i] for i in links.orders_by_accession.get(site.clean_accession(accession), [])] if accession else []
+    orders = [links.orders[i] for i in links.orders_by_accession.get(site.clean_accession(accession), [])]
     status = orders[0]["order_status"] if orders else ""
     if orders:
         owner, why = "technologist", f"the order is in the feed (status {status or 'not given'}), so the images may still be on the modality or filed elsewhere"
@@ -131,9 +131,7 @@ def _unreported_exams(dept, links, site, as_of, splits, claimed):
 
 def _reports_about(order, positions, links, site):
     rows = {r for s in positions for r in links.reports_of.get(s, [])}
-    if order["accession_number"]:
-        clean = site.clean_accession(order["accession_number"])
-        rows |= {r for r, t in enumerate(links.reports) if t["accession_number"] and site.clean_accession(t["accession_number"]) == clean}
+    rows |= set(links.reports_by_accession.get(site.clean_accession(order["accession_number"]), []))
     return sorted((links.reports[r] for r in rows), key=lambda t: (t["message_at"], t["message_control_id"]))
 
 
@@ -155,11 +153,10 @@ def _no_report(order, studies, reports, end, minutes, as_of):
 
 
 def _orders_only(links, site, as_of):
-    reported = {site.clean_accession(r["accession_number"]) for r in links.reports if r["accession_number"]}
     for o, order in enumerate(links.orders):
         due = order["scheduled_at"] if pd.notna(order["scheduled_at"]) else order["ordered_at"]
-        clean = site.clean_accession(order["accession_number"]) if order["accession_number"] else ""
-        if links.of_order[o][1] or order["is_cancelled"] or clean in reported or pd.isna(due) or due + pd.Timedelta(hours=ORDER_HOURS) >= as_of:
+        reported = site.clean_accession(order["accession_number"]) in links.reports_by_accession
+        if links.of_order[o][1] or order["is_cancelled"] or reported or pd.isna(due) or due + pd.Timedelta(hours=ORDER_HOURS) >= as_of:
             continue
         performed = order["order_status"] == "CM"
         yield describe_finding(
