@@ -1,0 +1,127 @@
+"""Is it the network, the modality or the archive? What each pair of AE titles moved, and how fast, three ways."""
+
+import pandas as pd
+
+from ..tables import INSTANT, LINK_RATES, THROUGHPUT, TableError, conform, require_columns
+
+PAIR = ["calling_ae_title", "called_ae_title"]
+MOST_ROWS = 5_000_000
+NEEDED = ["association_id", "service", "started_at", "ended_at", *PAIR, "status_category", "n_bytes", "n_bytes_source"]
+
+
+def summarize_throughput(operations, every="15min"):
+    """THROUGHPUT of the C-STOREs: one row per bucket and pair of AE titles, empty buckets present as 0.
+
+    Buckets are whole multiples of `every` in UTC, from the first to the last store of the whole log; a store counts in the bucket of
+    its request, else of its answer. Stores without any time stand in one row per pair without `bucket_start`, so the counts add up.
+    `n_instances` are stores that did not fail: a log that does not show the answer counts as stored. `n_bytes` is missing when no stored
+    instance of the bucket has a size; `n_bytes_source` counts the sources when there are several.
+    TableError when `every` is no length of time.
+    """
+    stores, width = _stores(operations), _width(every)
+    bucket = stores["started_at"].fillna(stores["ended_at"]).dt.floor(width)
+    rows = _add_up(stores.assign(bucket_start=bucket), ["bucket_start", *PAIR]).drop(columns="n_sized")
+    timed, untimed = rows[rows["bucket_start"].notna()], rows[rows["bucket_start"].isna()]
+    if len(timed):
+        first, last = timed["bucket_start"].min(), timed["bucket_start"].max()
+        pairs = timed[PAIR].drop_duplicates().sort_values(PAIR)
+        if ((last - first) / width + 1) * len(pairs) > MOST_ROWS:
+            raise TableError(f"every: buckets of '{every}' from {first:%Y-%m-%d} to {last:%Y-%m-%d} are over {MOST_ROWS:,} rows; "
+                             "use longer ones, or leave out the rows with an impossible date.")
+        grid = pairs.merge(pd.DataFrame({"bucket_start": pd.date_range(first, last, freq=width)}), how="cross")
+        timed = grid.merge(timed, how="left", on=["bucket_start", *PAIR])
+        empty = timed["n_instances"].isna()
+        timed[["n_instances", "n_failed"]] = timed[["n_instances", "n_failed"]].fillna(0)
+        timed["n_bytes"] = timed["n_bytes"].mask(empty, 0)
+    rows = pd.concat([timed, untimed], ignore_index=True)
+    mbit = rows["n_bytes"].astype("Float64") * 8e-6 / width.total_seconds()
+    return conform(rows.assign(mbit_per_s=mbit.mask(rows["bucket_start"].isna()).astype("float64")), THROUGHPUT)
+
+
+def summarize_links(operations, associations):
+    """LINK_RATES: one row per pair of AE titles, with three rates that answer three questions.
+
+    `mbit_per_s_association` is what a user waits for, `mbit_per_s_flow` what the line carries while data are under way, `instances_per_s`
+    what the receiver answers; small objects and a slow answer pull the first far below the second, so it is not the link's speed.
+    Counts are of everything; the rates stand on unambiguous associations with an end that stored something, and the megabits
+    on those of them of which every size is known. Flow runs from the request to the last byte of the data set where the source
+    tells it, else to the answer, whose wait is then in it: `flow_source` says which. Flows that overlap count once.
+    """
+    require_columns(associations, ["association_id", *PAIR, "started_at", "ended_at", "outcome", "is_ambiguous"], "associations")
+    stores = _stores(operations)
+    held = _time_associations(stores, associations)
+    timed, sized = held[held["is_timed"]], held[held["is_timed"] & held["is_sized"]]
+    flow = _flow(stores[~stores["association_id"].isin(held.loc[held["is_ambiguous"], "association_id"])])
+    waited, carried = (rows.groupby(PAIR)[["seconds", "n_stored", "n_bytes"]].sum() for rows in (timed, sized))
+    n_held = held.groupby(PAIR).agg(
+        n_associations=("association_id", "size"), n_not_released=("is_broken", "sum"), n_ambiguous=("is_ambiguous", "sum"))
+    table = n_held.join(_add_up(stores, PAIR).set_index(PAIR), how="outer").sort_index()
+    counts = [*n_held.columns, "n_instances", "n_failed", "n_sized"]
+    table[counts] = table[counts].fillna(0)
+    table["n_bytes"] = table["n_bytes"].mask(table["n_instances"] == 0, 0)
+    table = table.assign(
+        association_seconds=waited["seconds"], flow_seconds=flow["seconds"], flow_source=flow["source"],
+        mbit_per_s_association=_rate(carried["n_bytes"] * 8e-6, carried["seconds"]),
+        mbit_per_s_flow=_rate(flow["n_bytes"] * 8e-6, flow["seconds"]),
+        instances_per_s=_rate(waited["n_stored"], waited["seconds"]), mean_object_mbytes=_rate(table["n_bytes"] * 1e-6, table["n_sized"]))
+    return conform(table.drop(columns="n_sized").reset_index(), LINK_RATES)
+
+
+def _stores(operations):
+    require_columns(operations, NEEDED, "operations")
+    stores = operations[operations["service"] == "C-STORE"]
+    is_failed = stores["status_category"].isin(["Failure", "Cancel"])
+    return stores.assign(is_failed=is_failed, n_stored=(~is_failed).astype("Int64"), n_bytes=stores["n_bytes"].mask(is_failed))
+
+
+def _width(every):
+    try:
+        width = pd.Timedelta(every)
+    except ValueError:
+        width = pd.Timedelta(0)
+    if not width > pd.Timedelta(0):
+        raise TableError(f"every: '{every}' is not a length of time; write one such as '15min', '1h' or '1D'.")
+    return width
+
+
+def _add_up(stores, keys):
+    """Counts and bytes of the stores per key, and what the bytes stand on; `n_sized` are those with a size."""
+    rows = stores.groupby(keys, dropna=False).agg(
+        n_instances=("n_stored", "sum"), n_failed=("is_failed", "sum"), n_sized=("n_bytes", "count"))
+    total = stores[stores["n_bytes"].notna()].groupby(keys, dropna=False)["n_bytes"].sum().reindex(rows.index)
+    rows["n_bytes"] = total.mask(rows["n_instances"] == 0, 0)
+    source = stores["n_bytes_source"].astype("str").where(stores["n_bytes"].notna(), "missing")
+    stored = stores[~stores["is_failed"]].assign(source=source)
+    words = stored.groupby([*keys, "source"], dropna=False)["n_stored"].sum().reset_index("source")
+    several = words.index.duplicated(keep=False)
+    words["source"] = words["source"].mask(several, words["source"] + " " + words["n_stored"].astype("str"))
+    return rows.assign(n_bytes_source=words.groupby(level=keys, dropna=False)["source"].agg(", ".join)).reset_index()
+
+
+def _time_associations(stores, associations):
+    per = stores.groupby("association_id").agg(n_stored=("n_stored", "sum"), n_sized=("n_bytes", "count"), n_bytes=("n_bytes", "sum"))
+    held = associations[["association_id", *PAIR, "started_at", "ended_at", "outcome", "is_ambiguous"]].join(per, on="association_id")
+    seconds = (held["ended_at"] - held["started_at"]).dt.total_seconds()
+    is_ambiguous = held["is_ambiguous"].fillna(False).astype(bool)
+    return held.assign(
+        seconds=seconds, is_ambiguous=is_ambiguous, is_broken=held["outcome"].notna() & (held["outcome"] != "released"),
+        is_timed=(seconds > 0) & (held["n_stored"].fillna(0) > 0) & ~is_ambiguous,
+        is_sized=held["n_sized"].eq(held["n_stored"]).fillna(False))
+
+
+def _flow(stores):
+    """Bytes, and the seconds in which at least one store was under way, per pair; only stores with a size and both times."""
+    data_ended = stores["data_ended_at"] if "data_ended_at" in stores else pd.Series(pd.NaT, index=stores.index, dtype=INSTANT)
+    tells = data_ended.notna().groupby([stores[c] for c in PAIR]).transform("any")
+    stores = stores.assign(until=data_ended.where(tells, stores["ended_at"]), tells=tells)
+    stores = stores.dropna(subset=["n_bytes", "until", "started_at"]).sort_values([*PAIR, "started_at"])
+    reached = stores.groupby(PAIR)["until"].cummax().groupby([stores[c] for c in PAIR]).shift()
+    since = stores["started_at"].where(~(reached > stores["started_at"]), reached)
+    seconds = (stores["until"] - since).dt.total_seconds().clip(lower=0)
+    flow = stores.assign(seconds=seconds).groupby(PAIR).agg(
+        n_bytes=("n_bytes", "sum"), seconds=("seconds", "sum"), tells=("tells", "first"))
+    return flow.assign(source=flow["tells"].map({True: "request to last byte", False: "request to answer"}))
+
+
+def _rate(amount, seconds):
+    return (amount.astype("Float64") / seconds.astype("Float64").mask(seconds == 0)).astype("float64")
