@@ -108,15 +108,17 @@ def source_row(file, *, n_bytes, n_bytes_in_rows, n_bytes_rejected, n_bytes_fram
             "modified_at": modified, "seconds": time.perf_counter() - started}
 
 
-def run_over(worker, units, executor=None):
+def run_over(worker, units, executor=None, *, n_bytes=None):
     """`[worker(unit) for unit in units]`, in order, on `executor`; here when the units are small, else on a process pool.
 
-    `worker` must be importable and units picklable: they may run on another machine.
+    `worker` must be importable and units picklable: they may run on another machine. `n_bytes` is the size of the work
+    when units are not files or tuples that begin with one.
     """
     if executor is not None:
         return list(executor.map(worker, units))
-    size = sum(os.path.getsize(u[0] if isinstance(u, tuple) else u) for u in units if os.path.exists(u[0] if isinstance(u, tuple) else u))
-    if size < POOL_FROM_BYTES or len(units) < 2 or (os.cpu_count() or 1) < 2:
+    if n_bytes is None:
+        n_bytes = sum(os.path.getsize(u[0] if isinstance(u, tuple) else u) for u in units if os.path.exists(u[0] if isinstance(u, tuple) else u))
+    if n_bytes < POOL_FROM_BYTES or len(units) < 2 or (os.cpu_count() or 1) < 2:
         return [worker(u) for u in units]
     with ProcessPoolExecutor() as pool:
         return list(pool.map(worker, units, chunksize=max(1, len(units) // 64)))

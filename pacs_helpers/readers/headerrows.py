@@ -1,0 +1,206 @@
+"""The elements of one DICOM file -> its row of instances or performed_steps, with every doubt as a code."""
+
+import json
+import re
+from typing import NamedTuple
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+from .dicomtext import PADDING, character_set, clean, decode
+from .times import parse_dicom_time, parse_time
+
+PERFORMED_STEP_CLASS = "1.2.840.10008.3.1.2.3.3"
+
+_TEXTS = {
+    "sop_instance_uid": "SOPInstanceUID", "sop_class_uid": "SOPClassUID", "study_instance_uid": "StudyInstanceUID",
+    "series_instance_uid": "SeriesInstanceUID", "frame_of_reference_uid": "FrameOfReferenceUID", "patient_id": "PatientID",
+    "issuer_of_patient_id": "IssuerOfPatientID", "patient_name": "PatientName", "patient_sex": "PatientSex",
+    "accession_number": "AccessionNumber", "modality": "Modality", "body_part_examined": "BodyPartExamined",
+    "study_description": "StudyDescription", "series_description": "SeriesDescription", "protocol_name": "ProtocolName",
+    "series_number": "SeriesNumber", "instance_number": "InstanceNumber", "manufacturer": "Manufacturer",
+    "manufacturer_model_name": "ManufacturerModelName", "station_name": "StationName", "institution_name": "InstitutionName",
+    "operators_name": "OperatorsName",
+}
+_INSTANTS = {
+    "study_at": ("StudyDate", "StudyTime"), "series_at": ("SeriesDate", "SeriesTime"),
+    "acquired_at": ("AcquisitionDate", "AcquisitionTime"), "created_at": ("InstanceCreationDate", "InstanceCreationTime"),
+    "performed_started_at": ("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
+}
+_STEP_TEXTS = {"performed_procedure_step_id": "PerformedProcedureStepID", "status": "PerformedProcedureStepStatus",
+               "patient_id": "PatientID", "modality": "Modality", "station_ae_title": "PerformedStationAETitle"}
+_STEP_INSTANTS = {"started_at": _INSTANTS["performed_started_at"],
+                  "ended_at": ("PerformedProcedureStepEndDate", "PerformedProcedureStepEndTime")}
+_ALSO = ("SpecificCharacterSet", "PatientBirthDate", "AcquisitionDateTime", "TimezoneOffsetFromUTC", "Laterality", "ImageLaterality",
+         "NumberOfFrames", "Rows")
+_REQUEST, _SCHEDULED = "RequestAttributesSequence", "ScheduledStepAttributesSequence"
+_REASON = "PerformedProcedureStepDiscontinuationReasonCodeSequence"
+_WORKLIST = "ScheduledProcedureStepSequence"
+_ITEMS = {
+    _REQUEST: ("AccessionNumber", "RequestedProcedureID"), _SCHEDULED: ("AccessionNumber", "StudyInstanceUID"),
+    _REASON: ("CodeMeaning",), _WORKLIST: (),
+    "IconImageSequence": (),    # known to come with lengths too short for its pixels, which would shift what follows
+}
+_WHOLE = {"sop_instance_uid", "study_instance_uid", "series_instance_uid", "patient_id"}    # useless when empty
+_SINGLE = _WHOLE | {"accession_number", "issuer_of_patient_id"}                             # useless when several
+
+_WORDS = (*_TEXTS.values(), *_STEP_TEXTS.values(), *_ALSO, *(k for pair in [*_INSTANTS.values(), *_STEP_INSTANTS.values()] for k in pair))
+_TAG = {k: int(tag_for_keyword(k)) for k in (*_WORDS, *_ITEMS, *(k for inside in _ITEMS.values() for k in inside),
+                                             "TransferSyntaxUID", "SourceApplicationEntityTitle", "MediaStorageSOPClassUID")}
+_VR = {k: dictionary_VR(tag) for k, tag in _TAG.items()}
+WANTED = frozenset(_TAG[k] for k in _WORDS)
+OPENED = {_TAG[k]: frozenset(_TAG[i] for i in (*inside, "SpecificCharacterSet")) for k, inside in _ITEMS.items()}
+
+
+class _Notes(NamedTuple):
+    codes: list
+    raw: dict
+    precision: list
+
+
+def header_row(found, zone):
+    """`("instances" | "performed_steps", row)` of what `read_elements` found; `zone` is for times without an offset.
+
+    `("rejected", (code, reason))` for a worklist entry: it names a study that has no images yet.
+    """
+    if _TAG[_WORKLIST] in found.items and _TAG["SOPInstanceUID"] not in found.values:
+        return "rejected", ("WORKLIST_ENTRY", "a modality worklist entry, not an image; leave the worklist folder out")
+    notes = _Notes(list(found.codes), {}, [])
+    sop_class = _text(found, "", "SOPClassUID", _Notes([], {}, [])) or _meta(found, "MediaStorageSOPClassUID")
+    is_step = sop_class == PERFORMED_STEP_CLASS or (not sop_class and _TAG["PerformedProcedureStepStatus"] in found.values)
+    row = (_step if is_step else _instance)(found, notes, zone)
+    notes.codes.append(character_set(_charset(found.values))[1])
+    row["problems"] = " ".join(c for c in dict.fromkeys(notes.codes) if c)
+    if not is_step:
+        row["precision"] = " ".join(notes.precision)
+        row["raw"] = json.dumps(notes.raw, ensure_ascii=False) if notes.raw else ""
+    return "performed_steps" if is_step else "instances", row
+
+
+def _instance(found, notes, zone):
+    row = {column: _text(found, column, keyword, notes) for column, keyword in _TEXTS.items()}
+    notes.codes.extend("EMPTY_ID" for column in _WHOLE if not row[column])
+    row["laterality"] = _text(found, "laterality", "Laterality", notes) or _text(found, "laterality", "ImageLaterality", notes)
+    row["patient_birth_date"] = _birth_date(found, notes)
+    row["transfer_syntax_uid"] = _meta(found, "TransferSyntaxUID")
+    row["source_ae_title"] = _meta(found, "SourceApplicationEntityTitle")
+    row["requested_accession_numbers"] = _of_items(found, _REQUEST, "AccessionNumber", notes)
+    row["requested_procedure_ids"] = _of_items(found, _REQUEST, "RequestedProcedureID", notes)
+    row["n_frames"] = _n_frames(found, notes)
+    row.update(_instants(found, _INSTANTS, notes, zone))
+    acquired = _acquisition_datetime(found, notes, zone)
+    if acquired:
+        row["acquired_at"] = acquired
+    return row
+
+
+def _step(found, notes, zone):
+    row = {column: _text(found, column, keyword, notes) for column, keyword in _STEP_TEXTS.items()}
+    row["study_instance_uid"] = _of_items(found, _SCHEDULED, "StudyInstanceUID", notes)
+    row["accession_number"] = _of_items(found, _SCHEDULED, "AccessionNumber", notes)
+    row["discontinuation_reason"] = _of_items(found, _REASON, "CodeMeaning", notes)
+    return {**row, **_instants(found, _STEP_INSTANTS, notes, zone)}
+
+
+def _charset(values):
+    return values.get(_TAG["SpecificCharacterSet"], [b""])[0]
+
+
+def _plain(found, keyword):
+    """The first value as text of the default repertoire, for dates, times and numbers."""
+    return found.values.get(_TAG[keyword], [b""])[0].decode("latin-1").strip(PADDING)
+
+
+def _meta(found, keyword):
+    return clean(found.meta.get(_TAG[keyword], [b""])[0].decode("latin-1"), _VR[keyword])[0]
+
+
+def _text(found, column, keyword, notes):
+    values = found.values.get(_TAG[keyword])
+    if not values:
+        return ""
+    text, doubt = decode(values[0], _charset(found.values))
+    shown, codes = clean(text, _VR[keyword])
+    notes.codes.extend([doubt, *codes])
+    if column in _SINGLE and "\\" in text:
+        notes.codes.append("MULTI_VALUE")
+    if len(values) > 1:
+        notes.raw[column] = [decode(v, _charset(found.values))[0].strip(PADDING) for v in values]
+    elif doubt or text not in (shown, shown + " ", shown + "\0"):
+        notes.raw[column] = values[0].decode("latin-1") if doubt else text
+    return shown
+
+
+def _of_items(found, sequence, keyword, notes):
+    """The distinct values in the items of a top-level sequence, in their order, space-separated."""
+    shown = []
+    for item in found.items.get(_TAG[sequence], []):
+        text, doubt = decode(item.get(_TAG[keyword], [b""])[0], _charset(item) or _charset(found.values))
+        text, codes = clean(text, _VR[keyword])
+        notes.codes.extend([doubt, *codes])
+        shown.append(text)
+    return " ".join(dict.fromkeys(filter(None, shown)))
+
+
+def _birth_date(found, notes):
+    text = _plain(found, "PatientBirthDate")
+    if parse_dicom_time(text, "", "UTC")[2]:
+        notes.codes.append("BAD_DATE")
+        return clean(text, "DA")[0]
+    if "." in text:
+        notes.raw["patient_birth_date"] = text
+    return text.replace(".", "")
+
+
+def _n_frames(found, notes):
+    text = _plain(found, "NumberOfFrames")
+    if not text:
+        return 1 if _TAG["Rows"] in found.values else None
+    if re.fullmatch(r"\+?0*[1-9][0-9]{0,9}", text):
+        return int(text)
+    notes.codes.append("BAD_NUMBER")
+    notes.raw["n_frames"] = text
+
+
+def _offset(found, notes):
+    text = _plain(found, "TimezoneOffsetFromUTC")
+    if not text or re.fullmatch(r"[+-][0-9]{4}", text):
+        return text
+    notes.codes.append("BAD_TIME")
+    notes.raw["offset"] = text
+    return ""
+
+
+def _instants(found, pairs, notes, zone):
+    offset = _offset(found, notes)
+    row = {}
+    for column, words in pairs.items():
+        date, time = (_plain(found, w) for w in words)
+        parsed = parse_dicom_time(date, time, zone, offset) if _is_read(found, words) else (None, "", "")
+        row[column] = _noted(column, parsed, f"{date} {time}".strip(), notes)
+    return row
+
+
+def _is_read(found, words):
+    """Whether reading got past the parts of a time and the offset: without them it would be another instant."""
+    return found.reached >= max(_TAG[w] for w in (*words, "TimezoneOffsetFromUTC"))
+
+
+def _acquisition_datetime(found, notes, zone):
+    text = _plain(found, "AcquisitionDateTime")
+    offset = _plain(found, "TimezoneOffsetFromUTC")
+    if len(text) > 8 and not re.search(r"[+-][0-9]{4}$", text) and re.fullmatch(r"[+-][0-9]{4}", offset):
+        text += offset
+    return _noted("acquired_at", parse_time(text, zone), text, notes) if _is_read(found, ["AcquisitionDateTime"]) else None
+
+
+def _noted(column, parsed, text, notes):
+    """The instant of a parsed time, its doubts and precision noted."""
+    instant, precision, code = parsed
+    notes.codes.append(code)
+    if text and (code or instant is None):
+        notes.raw[column] = text
+    if instant is not None:
+        notes.precision[:] = [p for p in notes.precision if not p.startswith(column + "=")]
+        if precision != "second":
+            notes.precision.append(f"{column}={precision}")
+    return instant

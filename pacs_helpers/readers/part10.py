@@ -1,0 +1,122 @@
+"""What a DICOM file is made of before its data set: preamble, file meta information, transfer syntax (PS3.10 section 7)."""
+
+import zlib
+from struct import unpack_from
+from typing import NamedTuple
+
+from pydicom.tag import Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
+
+from .elements import LONG_VRS, NOTHING_READ, UNDEFINED, walk
+
+INFLATE_LIMIT = 32 << 20
+META_LIMIT = 1 << 16
+# The two JPIP syntaxes deflate the data set too (PS3.5 A.7, A.9).
+_DEFLATED = {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+_EXECUTABLE = (b"MZ", b"\x7fELF", b"#!", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+_GROUP_LENGTH, _MEDIA_CLASS, _SYNTAX, _DIRECTORY = Tag(2, 0), Tag(2, 2), Tag(2, 0x10), Tag(4, 0x1220)
+_NOT_DICOM = "NOT_DICOM", "no DICM mark and no readable header"
+_INDEX = "DICOMDIR", "index file; images are scanned from the folder"
+_ABOUT_SIZE = {"TRUNCATED", "PIXELS_TRUNCATED", "LENGTH_BEYOND_FILE", "TRAILING_BYTES"}
+
+
+class Elements(NamedTuple):
+    """`meta` and `values` are {tag: [raw bytes, ...]}, `items` {sequence tag: [{tag: [raw bytes]}, ...]}, `codes` problem codes.
+
+    `reached` is the last tag the data set was read to, as `walk` says it.
+    """
+
+    meta: dict
+    values: dict
+    items: dict
+    codes: list
+    reached: int
+
+
+def read_elements(read_at, size, wanted, opened):
+    """`(Elements, None)` of one DICOM file, or `(None, (code, reason))` when it is none. Arguments as for `walk`."""
+    head = read_at(0, META_LIMIT)
+    start, codes = _start(head)
+    meta, at = _read_meta(head, start)
+    if at == 0 and not _may_begin(head):
+        return None, _NOT_DICOM
+    if at >= size:
+        return None, ("NO_DATASET", "preamble and nothing after it; ask for the file again")
+    if MediaStorageDirectoryStorage.encode() in _first(meta, _MEDIA_CLASS):
+        return None, _INDEX
+    codes += _meta_codes(meta, start, at)
+    syntax = _first(meta, _SYNTAX).decode("latin-1").strip(" \0")
+    is_capped = False
+    if syntax in _DEFLATED:
+        data, is_capped = _inflate(read_at(at, size - at))
+        if data is None:
+            return None, ("BAD_DEFLATE", "the deflated data set is cut or damaged; ask for the file again")
+        read_at, at, size = (lambda p, n: data[p:p + n]), 0, len(data)
+    implicit, big = _encoding(read_at(at, 8).ljust(8, b"\0"), syntax)
+    if syntax.startswith(ImplicitVRLittleEndian) and (implicit, big) != (syntax == ImplicitVRLittleEndian, syntax == ExplicitVRBigEndian):
+        codes.append("TRANSFER_SYNTAX_MISMATCH")
+    values, items, found, reached = walk(read_at, at, size, implicit=implicit, big=big, wanted=wanted | {_DIRECTORY}, opened=opened)
+    if is_capped:
+        found = [c for c in found if c not in _ABOUT_SIZE] + ["TOO_LARGE_INFLATED"]
+    if _DIRECTORY in values:
+        return None, _INDEX
+    if not values and (start == 0 or reached <= NOTHING_READ):
+        return None, ("NO_DATASET", "no element of the header can be read; ask for the file again") if start else _NOT_DICOM
+    return Elements(meta, values, items, list(dict.fromkeys(codes + found)), reached), None
+
+
+def _start(head):
+    if head[128:132] == b"DICM":
+        return 132, ["PREAMBLE_EXECUTABLE"] if head.startswith(_EXECUTABLE) else []
+    return 4 if head[:4] == b"DICM" else 0, ["NO_PREAMBLE"]
+
+
+def _may_begin(head):
+    """Whether a data set without meta information may begin here: with group 0004 or 0008, in either byte order."""
+    return len(head) >= 8 and sorted(head[:2]) in ([0, 4], [0, 8])
+
+
+def _read_meta(head, at):
+    meta = {}
+    while head[at:at + 2] == b"\2\0" and at + 8 <= len(head):
+        group, element, vr, length = unpack_from("<HH2sH", head, at)
+        value = at + 8
+        if vr in LONG_VRS and at + 12 <= len(head):
+            length, value = unpack_from("<L", head, at + 8)[0], at + 12
+        elif not vr.isalpha():
+            length = unpack_from("<L", head, at + 4)[0]
+        if length == UNDEFINED:
+            break
+        meta.setdefault(Tag(group, element), []).append(head[value:value + length])
+        at = value + length
+    return meta, at
+
+
+def _meta_codes(meta, start, at):
+    if not meta:
+        return ["NO_META"]
+    declared = _first(meta, _GROUP_LENGTH)
+    codes = ["META_LENGTH_WRONG"] if len(declared) == 4 and int.from_bytes(declared, "little") != at - start - 12 else []
+    return codes if _first(meta, _SYNTAX).strip(b" \0") else [*codes, "NO_TRANSFER_SYNTAX"]
+
+
+def _first(values, tag):
+    return values.get(tag, [b""])[0]
+
+
+def _inflate(packed):
+    """`(data, whether it was stopped at INFLATE_LIMIT)`; data is None when the stream is damaged or has no end."""
+    unpack = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = unpack.decompress(packed, INFLATE_LIMIT)
+    except zlib.error:
+        return None, False
+    is_capped = not unpack.eof and len(data) >= INFLATE_LIMIT
+    return (data, is_capped) if unpack.eof or is_capped else (None, False)
+
+
+def _encoding(first, labelled):
+    """`(implicit, big)` as the first element shows it: groups are small numbers, a VR is two capital letters; else as labelled."""
+    big = labelled == ExplicitVRBigEndian if (first[0] == 0) == (first[1] == 0) else first[0] == 0
+    letters = first[4:6]
+    return not (letters.isalpha() and letters.isupper()), big
