@@ -137,15 +137,16 @@ def close_account(rejected, sources, *, unit):
     return rejected, sources
 
 
-def summarize_account(result, *, unit=None):
-    """The sentence that follows every load: units loaded, with problems and rejected, and bytes unaccounted for (always 0)."""
-    table, name = result[0], unit or type(result)._fields[0]
-    doubtful = int((table["problems"] != "").sum())
-    sources = result.sources
+def summarize_account(result):
+    """The sentence that follows every load: units seen = loaded (with problems) + rejected by code, and bytes unaccounted for (always 0)."""
+    table, sources = result[0], result.sources
+    units = table.drop_duplicates(["source_file", "source_offset"]) if "message_control_id" in table else table
+    others = sum(len(t) for name, t in result._asdict().items() if name == "performed_steps")
+    codes = ", ".join(f"{n:,} {code}" for code, n in result.rejected["code"].value_counts().items())
     left = int((sources["n_bytes"] - sources["n_bytes_in_rows"] - sources["n_bytes_rejected"] - sources["n_bytes_framing"]).sum())
-    whole = len(table) + len(result.rejected)
-    return (f"{whole:,} {name} = {len(table):,} loaded ({doubtful:,} with problems) + {len(result.rejected):,} rejected; "
-            f"{left:,} bytes unaccounted in {len(sources):,} file{'s' if len(sources) != 1 else ''}")
+    return (f"{len(units) + others + len(result.rejected):,} pieces = {len(units):,} {type(result)._fields[0]} loaded ({int((units['problems'] != '').sum()):,} with problems)"
+            + (f" + {others:,} performed steps" if others else "")
+            + f" + {len(result.rejected):,} rejected{f' ({codes})' if codes else ''}; {left:,} bytes unaccounted in {len(sources):,} file{'s' if len(sources) != 1 else ''}")
 
 
 def show_rejected(result, row):

@@ -68,6 +68,19 @@ def _guess(raw):
     return raw.decode("utf-8" if _is_utf8(raw) else "latin-1")
 
 
+@lru_cache(maxsize=1 << 16)
+def show(raw, vr, charset):
+    """`(shown, codes, spelled)`: a raw value as the table shows it, and its own spelling where that differs by more than a pad.
+
+    `spelled` is None where it does not, and the bytes one by one where the character set is in doubt.
+    """
+    text, doubt = decode(raw, charset)
+    shown, codes = clean(text, vr)
+    if doubt:
+        return shown, (doubt, *codes), raw.decode("latin-1")
+    return shown, tuple(codes), None if text in (shown, shown + " ", shown + "\0") else text
+
+
 def clean(text, vr):
     """`(text, codes)` to show: outer padding and a name's trailing ^ gone, control characters written as \\xNN."""
     shown = text.strip(PADDING)

@@ -70,15 +70,20 @@ class _Walk:
         level, top = self.levels[-1], len(self.levels) == 1
         if level.in_sequence:
             return p
-        implicit, limit, wanted, last = level.implicit, level.limit, level.wanted, self.last
-        while p + 12 <= limit and len(self.at(p, 12)) == 12:
-            q, length, value = p - self.base, 0, p + 8
+        implicit, limit, wanted, last, buffer, base = level.implicit, level.limit, level.wanted, self.last, self.buffer, self.base
+        while p + 12 <= limit:
+            q, value = p - base, p + 8
+            if q + 12 > len(buffer):
+                if len(self.at(p, 12)) < 12:
+                    break
+                buffer, base = self.buffer, self.base
+                q = p - base
             if implicit:
-                group, element, length = self.implicit(self.buffer, q)
+                group, element, length = self.implicit(buffer, q)
             else:
-                group, element, vr, length = self.explicit(self.buffer, q)
+                group, element, vr, length = self.explicit(buffer, q)
                 if vr in LONG_VRS:
-                    length, value = self.long(self.buffer, q + 8)[0], p + 12
+                    length, value = self.long(buffer, q + 8)[0], p + 12
                 elif vr not in _SHORT_VRS:
                     break
             tag = group << 16 | element
@@ -91,6 +96,7 @@ class _Walk:
                 self.seen.add(tag)
             if tag in wanted:
                 self.keep(level, tag, value, length)
+                buffer, base = self.buffer, self.base
             p = value + length
         return p
 

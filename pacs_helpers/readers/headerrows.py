@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from .dicomtext import PADDING, character_set, clean, decode
+from .dicomtext import PADDING, character_set, clean, decode, show
 from .times import parse_dicom_time, parse_time
 
 PERFORMED_STEP_CLASS = "1.2.840.10008.3.1.2.3.3"
@@ -118,27 +118,26 @@ def _text(found, column, keyword, notes):
     values = found.values.get(_TAG[keyword])
     if not values:
         return ""
-    text, doubt = decode(values[0], _charset(found.values))
-    shown, codes = clean(text, _VR[keyword])
-    notes.codes.extend([doubt, *codes])
-    if column in _SINGLE and "\\" in text:
+    charset = _charset(found.values)
+    shown, codes, spelled = show(values[0], _VR[keyword], charset)
+    notes.codes.extend(codes)
+    if column in _SINGLE and "\\" in (shown if spelled is None else spelled):
         notes.codes.append("MULTI_VALUE")
     if len(values) > 1:
-        notes.raw[column] = [decode(v, _charset(found.values))[0].strip(PADDING) for v in values]
-    elif doubt or text not in (shown, shown + " ", shown + "\0"):
-        notes.raw[column] = values[0].decode("latin-1") if doubt else text
+        notes.raw[column] = [decode(v, charset)[0].strip(PADDING) for v in values]
+    elif spelled is not None:
+        notes.raw[column] = spelled
     return shown
 
 
 def _of_items(found, sequence, keyword, notes):
     """The distinct values in the items of a top-level sequence, in their order, space-separated."""
-    shown = []
+    texts = []
     for item in found.items.get(_TAG[sequence], []):
-        text, doubt = decode(item.get(_TAG[keyword], [b""])[0], _charset(item) or _charset(found.values))
-        text, codes = clean(text, _VR[keyword])
-        notes.codes.extend([doubt, *codes])
-        shown.append(text)
-    return " ".join(dict.fromkeys(filter(None, shown)))
+        shown, codes, _ = show(item.get(_TAG[keyword], [b""])[0], _VR[keyword], _charset(item) or _charset(found.values))
+        notes.codes.extend(codes)
+        texts.append(shown)
+    return " ".join(dict.fromkeys(filter(None, texts)))
 
 
 def _birth_date(found, notes):

@@ -79,7 +79,8 @@ def _read_stream(file, stream, zone):
         data, digest, faults = read_bytes(file)
         if data is None:
             return size, digest, "", "rejected", {**faults[0], "n_bytes": size}
-        return len(data), digest, hashlib.sha256(data).hexdigest(), *_row_of(file, _slices(data), len(data), zone, [f["code"] for f in faults])
+        content, codes = hashlib.sha256(data).hexdigest(), [fault["code"] for fault in faults]
+        return len(data), digest, content, *_row_of(file, _slices(data), len(data), zone, codes)
     if size <= IN_MEMORY:
         data = stream.read()
         digest = hashlib.sha256(data).hexdigest()

@@ -4,17 +4,16 @@ import zlib
 from struct import unpack_from
 from typing import NamedTuple
 
-from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from .elements import LONG_VRS, NOTHING_READ, UNDEFINED, walk
 
 INFLATE_LIMIT = 32 << 20
 META_LIMIT = 1 << 16
-# The two JPIP syntaxes deflate the data set too (PS3.5 A.7, A.9).
+# Two JPIP syntaxes deflate the data set too (PS3.5 A.7, A.9).
 _DEFLATED = {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 _EXECUTABLE = (b"MZ", b"\x7fELF", b"#!", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
-_GROUP_LENGTH, _MEDIA_CLASS, _SYNTAX, _DIRECTORY = Tag(2, 0), Tag(2, 2), Tag(2, 0x10), Tag(4, 0x1220)
+_GROUP_LENGTH, _MEDIA_CLASS, _SYNTAX, _DIRECTORY = 0x00020000, 0x00020002, 0x00020010, 0x00041220
 _NOT_DICOM = "NOT_DICOM", "no DICM mark and no readable header"
 _INDEX = "DICOMDIR", "index file; images are scanned from the folder"
 _ABOUT_SIZE = {"TRUNCATED", "PIXELS_TRUNCATED", "LENGTH_BEYOND_FILE", "TRAILING_BYTES"}
@@ -87,7 +86,7 @@ def _read_meta(head, at):
             length = unpack_from("<L", head, at + 4)[0]
         if length == UNDEFINED:
             break
-        meta.setdefault(Tag(group, element), []).append(head[value:value + length])
+        meta.setdefault(group << 16 | element, []).append(head[value:value + length])
         at = value + length
     return meta, at
 

@@ -1,0 +1,121 @@
+"""The instant of a log's stamp, which may lack its year, its date or its zone."""
+
+import re
+from datetime import date, datetime, timedelta
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+from ..tables import TableError
+from .times import local_to_utc
+
+STEP = timedelta(seconds=1)             # lines of several threads are out of order by less
+HALF_DAY, HALF_YEAR = timedelta(hours=12), timedelta(days=183)
+STRAGGLE = timedelta(seconds=10)        # how late a line of the old day or year may come
+_MONTHS = {name: i for i, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_SYSLOG = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)()$")
+_GLOG = re.compile(r"(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})$")
+_CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d)$")
+
+
+def new_clock(kind, zone, *, year, start_date, modified_at):
+    """The state of one program's clock. `kind`: "dated", "zoned", "no_year", "no_date" or "none".
+
+    `year` or `start_date` are of the first line; without a year it is the latest that is not after `modified_at`, when the file was last
+    written. A clock without date rolls over at midnight, one without year at New Year.
+    """
+    return SimpleNamespace(kind=kind, zone=zone, year=year, day=start_date, modified_at=modified_at, last=None, raw="", is_back=False)
+
+
+def see_stamp(clock, text):
+    """Nothing; keeps the clock's date up to the line. `clock.is_back` is set when it fell by more than a second."""
+    clock.is_back = False
+    if clock.kind in ("none", "zoned") or text == clock.raw:
+        return
+    now = _local(clock, text)
+    clock.raw = text
+    if now is None:
+        return
+    fall = clock.last - now if clock.last else timedelta(0)
+    if clock.kind == "no_date" and fall > HALF_DAY:
+        clock.day, now, fall = clock.day + timedelta(days=1), now + timedelta(days=1), timedelta(0)
+    elif clock.kind == "no_year" and fall > HALF_YEAR:
+        clock.year, fall = clock.year + 1, timedelta(0)
+        now = _local(clock, text) or now
+    elif _late(clock, now):
+        return
+    clock.is_back = fall > STEP
+    clock.last = now
+
+
+def stamp_instant(clock, text):
+    """`(instant in UTC, problem code)` of a stamp `see_stamp` has seen; `(None, "")` without a clock, `(None, "BAD_TIME")` for an impossible one."""
+    if clock.kind == "none" or not text:
+        return None, ""
+    if clock.kind == "zoned":
+        found = re.match(r"(.*?)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)$", text)
+        try:
+            return datetime.fromisoformat(f"{found[1]}.{(found[2] or '')[:6]:0<6}{found[3]}"), ""
+        except ValueError:
+            return None, "BAD_TIME"
+    now = _local(clock, text)
+    if now is None:
+        return None, "BAD_TIME"
+    return local_to_utc(_late(clock, now) or now, clock.zone)
+
+
+def _late(clock, now):
+    """The right time of a line that belongs before the midnight or New Year that another line has crossed already."""
+    if not clock.last or now <= clock.last:
+        return None
+    earlier = now - timedelta(days=1) if clock.kind == "no_date" else now.replace(year=now.year - 1, day=min(now.day, 28) if now.month == 2 else now.day)
+    return earlier if clock.kind in ("no_date", "no_year") and abs(clock.last - earlier) <= STRAGGLE else None
+
+
+def _local(clock, text):
+    try:
+        if clock.kind == "dated":
+            return datetime.fromisoformat(text.replace(",", "."))
+        if clock.kind == "no_date":
+            return datetime(clock.day.year, clock.day.month, clock.day.day, *map(int, _CLOCK.match(text).groups()))
+        found = _GLOG.match(text) or _SYSLOG.match(text)
+        month, *rest, micro = found.groups()
+        parts = (int(_MONTHS.get(month, month)), *map(int, rest), int(micro or 0))
+        if clock.year is None:
+            clock.year = _latest_year(parts, clock)
+        return datetime(clock.year, *parts)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _latest_year(parts, clock):
+    written = clock.modified_at.astimezone(ZoneInfo(clock.zone)).replace(tzinfo=None)
+    for year in range(written.year, written.year - 9, -1):
+        try:
+            if datetime(year, *parts) <= written + timedelta(days=1):
+                return year
+        except ValueError:
+            continue
+    return None
+
+
+def check_year(year):
+    """The year, or None; TableError when it is not a year of four digits."""
+    if year is None:
+        return None
+    if isinstance(year, bool) or not isinstance(year, int) or not 1980 <= year <= 9998:
+        raise TableError(f"year: {year!r} is not a year such as 2026; it is the year of the first line of each log.")
+    return year
+
+
+def check_date(start_date):
+    """The date, or None, from a date or `YYYY-MM-DD`; TableError for anything else."""
+    if start_date is None:
+        return None
+    if isinstance(start_date, datetime):
+        return start_date.date()
+    if isinstance(start_date, date):
+        return start_date
+    try:
+        return date.fromisoformat(start_date)
+    except (TypeError, ValueError):
+        raise TableError(f"start_date: {start_date!r} is not a date such as '2026-11-24'; it is the day of the first line of each log.") from None
