@@ -47,6 +47,11 @@ def _event(rows, milestone, column, source, field, rank, site=None, source_id="m
     return out[at.notna()]
 
 
+def _look_up(keys, values):
+    """`values` by key, on the index of `keys`; unlike Series.map it also works when there are none."""
+    return values.reindex(keys).set_axis(keys.index)
+
+
 def _clock_change(rows, at, site):
     """The code of the repeated or skipped hour, on those times only that lie in it; the message says only that one of its times does."""
     local = at.dt.tz_convert(site.time_zone).dt.tz_localize(None)
@@ -75,7 +80,7 @@ def _hl7_reports(messages, reports, site):
         yield _event(chosen, milestone, "message_at", "hl7", "MSH-7", 2, site)
     finals = reports[reports["result_status"].isin(["F", "C"]) & reports["acknowledgment_code"].isin(["AA", "CA"])]
     answers = messages[messages["acknowledgment_code"].isin(["AA", "CA"])].sort_values("message_at").drop_duplicates("acknowledged_control_id").set_index("acknowledged_control_id")
-    told = finals["message_control_id"].map(answers["message_at"])
+    told = _look_up(finals["message_control_id"], answers["message_at"])
     yield _event(finals.assign(told_at=told), "delivered", "told_at", "hl7", "MSA-1", 1)
 
 
@@ -95,7 +100,7 @@ def _dicom(studies, instances):
         yield _event(rows, "exam_started", "started_at", "dicom", name, rank, source_id="study_instance_uid")
         yield _event(rows, "exam_ended", "ended_at", "dicom", name, rank, source_id="study_instance_uid")
     made = instances.groupby("study_instance_uid")["created_at"].max()
-    yield _event(studies.assign(made_at=studies["study_instance_uid"].map(made)), "images_available", "made_at", "dicom", "(0008,0013)", 3, source_id="study_instance_uid")
+    yield _event(studies.assign(made_at=_look_up(studies["study_instance_uid"], made)), "images_available", "made_at", "dicom", "(0008,0013)", 3, source_id="study_instance_uid")
 
 
 def _mpps(steps):
@@ -141,7 +146,7 @@ def _name_exams(events, messages, studies, site):
     by_uid = studies[studies["accession_number"] != ""].set_index("study_instance_uid")["accession_number"]
     told = messages[(messages["study_instance_uid"] != "") & (messages["accession_number"] != "")].drop_duplicates("study_instance_uid").set_index("study_instance_uid")["accession_number"]
     uids = events["study_instance_uid"]
-    filled = events["accession_number"].where(events["accession_number"] != "", uids.map(by_uid).fillna(uids.map(told)).fillna(""))
+    filled = events["accession_number"].where(events["accession_number"] != "", _look_up(uids, by_uid).fillna(_look_up(uids, told)).fillna(""))
     spelling = exam_spellings(studies, messages, site)
     return events.assign(accession_number=filled.map(lambda a: spelling.get(site.clean_accession(a), a)))
 
@@ -161,7 +166,7 @@ def _stamp(events, orders, reports, studies, site):
         known = pd.concat([t.loc[t[name] != "", ["accession_number", name]] for t in (studies, orders, reports) if name in t])
         known = known[known["accession_number"] != ""]
         value = known.assign(clean=known["accession_number"].map(site.clean_accession)).drop_duplicates("clean").set_index("clean")[name]
-        events = events.assign(**{name: clean.map(value).fillna("").to_numpy()})
+        events = events.assign(**{name: _look_up(clean, value).fillna("").to_numpy()})
     return events
 
 
@@ -179,7 +184,7 @@ def build_trace(messages, instances, studies, steps, transfers, orders, reports,
     parts.append(_lane(told, "report", "message_at", told["result_status"].map(_SAID).fillna("report"), "message_control_id"))
     answered = reports[reports["acknowledgment_code"] != ""]
     answers = messages[messages["acknowledgment_code"] != ""].sort_values("message_at").drop_duplicates("acknowledged_control_id").set_index("acknowledged_control_id")["message_at"]
-    answered = answered.assign(told_at=answered["message_control_id"].map(answers))
+    answered = answered.assign(told_at=_look_up(answered["message_control_id"], answers))
     parts.append(_lane(answered, "acknowledgment", "told_at", "report answered " + answered["acknowledgment_code"], "message_control_id"))
     met = _arrivals(messages, orders)
     parts.append(_lane(met, "patient", "at", "patient arrived (A04/A10)", "source_id"))

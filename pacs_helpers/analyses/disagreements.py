@@ -8,6 +8,7 @@ from .anatomy import modalities_conflict, regions_conflict, regions_of, side_of
 from .identity import MAX_TYPO, compare_ids, edits, is_not_a_patient, plain_id, same_birth_date, same_name
 from .unmatched import describe_finding
 
+MAX_PREFIX = 5
 CLEAN = ("study UID", "accession", "cleaned accession")
 _OWNERS = {"U05a": "technologist", "U05b": "interface team", "U05c": "PACS administrator", "U05d": "registration", "U05e": "technologist"}
 _FIXES = {
@@ -122,6 +123,8 @@ def _how_reports_differ(one, other, links):
 
 def find_accession_faults(links, site, groups):
     """Findings U06 for linked studies and reports whose accession number is missing or another one than their partner's."""
+    known = [site.clean_accession(t["accession_number"]) for t in links.studies]
+    habit = sum(bool(_prefixed(links.reports[r], [known[hits[0]]])) for r, (_, hits) in enumerate(links.of_report) if hits) * 2 > len(links.reports)
     for s, study in enumerate(links.studies):
         orders = [links.orders[o] for o in links.orders_of.get(s, [])]
         reports = [links.reports[r] for r in links.reports_of.get(s, [])]
@@ -134,7 +137,7 @@ def find_accession_faults(links, site, groups):
             yield _missing(study, orders, reports, level)
         elif ordered and not numbers & ordered:
             yield _altered(study, orders, level)
-        yield from _odd_reports(study, reports, numbers | ordered, site)
+        yield from _odd_reports(study, reports, numbers | ordered, site, habit)
 
 
 def _missing(study, orders, reports, level):
@@ -155,18 +158,25 @@ def _altered(study, orders, level):
         correction=f"Correct the images' accession number to {order['accession_number']}")
 
 
-def _odd_reports(study, reports, numbers, site):
-    odd = [r for r in reports if numbers and site.clean_accession(r["accession_number"]) not in numbers and not r["is_duplicate"]]
-    if not odd:
+def _prefixed(report, numbers):
+    """A number in one of the report's other fields that is an exam's accession number behind a prefix, else an empty text."""
+    others = report["other_accession_numbers"].split()
+    return next((o for o in others for n in numbers if n and o.upper() != n and o.upper().endswith(n) and len(o) - len(n) <= MAX_PREFIX), "")
+
+
+def _odd_reports(study, reports, numbers, site, habit):
+    mine = [r for r in reports if numbers and not r["is_duplicate"]]
+    odd = [r for r in mine if site.clean_accession(r["accession_number"]) not in numbers]
+    prefixed = [] if habit else [r for r in mine if _prefixed(r, numbers)]
+    if not odd and not prefixed:
         return
-    number = odd[0]["accession_number"]
-    plain = study["accession_number"] or sorted(numbers)[0]
+    number, plain = (odd[0]["accession_number"] if odd else _prefixed(prefixed[0], numbers)), study["accession_number"] or sorted(numbers)[0]
     if not number:
         owner, words = "interface team", "the report carries no accession number"
     elif number.upper().endswith(plain.upper()) or plain.upper().endswith(number.upper()):
-        owner, words = "interface team", f"the report says {number}, images and order say {plain}: the same number with a prefix"
+        owner, words = "interface team", f"the report says {number}{'' if odd else ' in one of its fields'}, images and order say {plain}: the same number with a prefix"
     else:
         owner, words = "radiologist", f"the report says accession {number}, its study says {plain}"
-    yield describe_finding("U06", accession=plain, studies=[study], messages=odd, found_at=odd[0]["message_at"], owner=owner, confidence=0.9,
+    yield describe_finding("U06", accession=plain, studies=[study], messages=odd or prefixed, found_at=(odd or prefixed)[0]["message_at"], owner=owner, confidence=0.9,
                            evidence=words + "; another number or the Study UID links them",
                            correction=f"If this is the feed's habit, add the prefix to strip_prefixes in site.toml; else have the report re-sent under {plain}")

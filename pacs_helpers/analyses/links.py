@@ -108,7 +108,9 @@ def _climb(item, keys, site, studies, merged):
         rungs += [("accession", keys["exact"].get(accession, [])), ("cleaned accession", keys["clean"].get(site.clean_accession(accession), []))]
     for level, hits in rungs:
         if hits:
-            return level, _of_the_patient(item, hits, studies, merged)
+            # A second study under the same number belongs to the exam too, though the order names only the first.
+            more = [s for s in keys["clean"].get(site.clean_accession(accession), []) if _same_id(item, studies[s], merged)] if level == "study UID" else []
+            return level, sorted({*_of_the_patient(item, hits, studies, merged), *more})
     numbers = {*item.get("other_accession_numbers", "").split(), item["placer_order_number"], item["filler_order_number"]} - {""}
     # A number other than the accession is reused too freely to stand alone: the patient must agree.
     hits = sorted({s for n in numbers for s in keys["clean"].get(site.clean_accession(n), [])} | set(keys["procedure"].get(item["requested_procedure_id"], [])))

@@ -156,7 +156,8 @@ def _orders_only(links, site, as_of):
     for o, order in enumerate(links.orders):
         due = order["scheduled_at"] if pd.notna(order["scheduled_at"]) else order["ordered_at"]
         reported = site.clean_accession(order["accession_number"]) in links.reports_by_accession
-        if links.of_order[o][1] or order["is_cancelled"] or reported or pd.isna(due) or due + pd.Timedelta(hours=ORDER_HOURS) >= as_of:
+        nameless = not order["accession_number"] and not order["patient_id"]        # a refused fragment, not an order
+        if nameless or links.of_order[o][1] or order["is_cancelled"] or reported or pd.isna(due) or due + pd.Timedelta(hours=ORDER_HOURS) >= as_of:
             continue
         performed = order["order_status"] == "CM"
         yield describe_finding(
