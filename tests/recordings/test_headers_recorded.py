@@ -9,8 +9,10 @@ from pacs_helpers.readers.headers import read_headers
 from pacs_helpers.site import Site
 
 CHICAGO = Site(time_zone="America/Chicago")
-TRUE_NAMES = {"study_uid": "study_instance_uid", "series_uid": "series_instance_uid", "sop_uid": "sop_instance_uid", "sop_class": "sop_class_uid",
-              "series_no": "series_number", "instance_no": "instance_number", "patient_id": "patient_id", "accession": "accession_number"}
+TRUE_NAMES = {
+    "study_uid": "study_instance_uid", "series_uid": "series_instance_uid", "sop_uid": "sop_instance_uid", "sop_class": "sop_class_uid",
+    "series_no": "series_number", "instance_no": "instance_number", "patient_id": "patient_id", "accession": "accession_number",
+}
 
 
 def test_every_recorded_header_has_the_true_ids(shared):
