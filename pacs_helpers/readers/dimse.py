@@ -2,8 +2,11 @@
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 from pydicom.uid import UID_dictionary
+
+from ..schemas import SERVICES
 
 # Keyword of the SOP class begins with -> Modality (0008,0060), PS3.3 C.7.3.1.1.1. A class that several modalities use is left out.
 CLASS_MODALITIES = (
@@ -52,3 +55,23 @@ def sop_class(name):
     uid = name if re.fullmatch(r"[0-9.]+", name) else _UIDS.get(_name_key(name), "")
     keyword = UID_dictionary[uid][4] if uid in UID_dictionary else name
     return uid, next((modality for pattern, modality in CLASS_MODALITIES if re.match(pattern, keyword)), "")
+
+
+DUMP_FIELD = r"(?P<field>Message Type|Affected SOP Class UID|Affected SOP Instance UID|DIMSE Status|Move Destination) +: *(?P<value>.*)"
+
+
+class Dump(NamedTuple):
+    service: str
+    is_request: bool
+    fields: dict
+    status_code: str
+    destination: str
+
+
+def read_dump(lines):
+    """A Dump of a DIMSE message as DCMTK prints it, from its lines as {name: value}."""
+    service, _, way = lines.get("Message Type", "").strip().partition(" ")
+    uid, modality = sop_class(lines.get("Affected SOP Class UID", "").strip())
+    status = re.match(r"0x([0-9a-fA-F]{4})", lines.get("DIMSE Status", ""))
+    fields = {"sop_class_uid": uid, "modality": modality, "sop_instance_uid": lines.get("Affected SOP Instance UID", "").strip()}
+    return Dump(service, way == "RQ" and service in SERVICES, fields, status[1].upper() if status else "", lines.get("Move Destination", "").strip())

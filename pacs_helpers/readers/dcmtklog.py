@@ -1,0 +1,215 @@
+"""DCMTK's logs: storescp, dcmqrscp, wlmscpfs and the client tools, in the layouts that ship and that people set.
+
+LAYOUTS is how a line begins, EVENTS what its text says; another tool or version is another row. Lines that match no row of EVENTS
+(hex dumps, presentation contexts, query keys) carry nothing for the tables and are framing. storescp and dcmqrscp answer Success when they say
+no more; storescp logs the end of the data but no answer, so its C-STOREs have `data_ended_at` and no `ended_at`. The native layout prints
+one dot per PDV received: `n_bytes` is then at most what it says, and missing while two C-STOREs print at once.
+"""
+
+import re
+from types import SimpleNamespace
+
+from ..tables import add_problem
+from .associations import acknowledge, answer, clean_up, describe, end_all, finish, pool_of, receive, refuse, request
+from .dimse import CODE_MODALITIES, DUMP_FIELD, SERVICE_WORDS, read_dump, status_category, status_of_words
+
+_LEVEL = "(?:FATAL|ERROR|WARN|INFO|DEBUG|TRACE)"
+LAYOUTS = (     # name, kind of clock, how a line begins; the first that fits a file is taken
+    ("storescp -xcr", "zoned", r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d))\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d+)$"),
+    ("DCMTK with process id", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) \[(?P<who>\d+)\] (?:dcmtk\S* )?" + _LEVEL + r"\b:? *(?P<text>.*)"),
+    ("DCMTK file", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) +" + _LEVEL + r":(?: (?P<text>.*))?"),
+    ("DCMTK console", "no_date", r"(?P<stamp>\d\d:\d\d:\d\d) +" + _LEVEL + r":(?: (?P<text>.*))?"),
+    ("DCMTK native", "none", r"[FEWIDT]:(?: (?P<text>.*))?"),
+)
+EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
+    ("field", DUMP_FIELD),
+    ("message", r"=+ END DIMSE MESSAGE =+"),
+    ("connected", r"Association Received: (?P<peer_address>\S+)"),
+    ("received", r"(?:Association Received(?: in child process \(pid: \d+\))?|Requesting Association)"
+                 r"(?: \((?P<peer_address>[^:]*):(?P<calling_ae_title>.*) -> (?P<called_ae_title>.*)\))?$"),
+    ("named", r"Calling Application Name: +(?P<calling_ae_title>.*)"),
+    ("named", r"Called Application Name: +(?P<called_ae_title>.*)"),
+    ("acknowledged", r"Association (?:Acknowledged|Accepted) \("),
+    ("rejected", r"Refusing Association \((?P<reason>.*)\)|Association Rejected"),
+    ("not_received", r"(?:Failed to receive association|Receiving Association failed|Association Request Failed): (?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"),
+    ("request", r"(?:Received|Sending) (?P<word>Echo|Store|Find|Move|Get)(?: SCP RQ| SCP:| Request)(?:.*?, (?P<code>\w+)\))?"),
+    ("response", r"Received (?P<word>Echo|Store|Find|Move|Get) Response(?: \((?P<words>.*)\))?"),
+    ("response", r"(?:Worklist )?(?P<word>Find|Move|Get) SCP Response \d+ (?:\[status: |\()(?P<words>[^\])]*)"),
+    ("data", r"DIMSE receiveDataSetIn\w+: (?P<n>\d+) bytes read"),
+    ("stored", r"storing DICOM file: (?:.*[/\\])?(?:(?P<code>\w{2,3})\.(?P<uid>[0-9.]+))?"),
+    ("not_stored", r"cannot write DICOM file|Can't open output file"),
+    ("sub_opened", r"Requesting Sub-Association"),
+    ("sub_request", r"Store SCU RQ: MsgID \d+, \((?P<code>\w+)\)"),
+    ("sub_response", r"(?:Move|Get) SCP: Received Store SCU RSP \[Status=(?P<words>.*)\]"),
+    ("sub_closed", r"Releasing Sub-Association"),
+    ("released", r"(?:Association Release|Releasing Association)$"),
+    ("aborted", r"(?:Association Aborted|Aborting Association|Peer Aborted Association)$"),
+    ("failed", r"DIMSE [Ff]ailure \(aborting association\): (?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"),
+    ("cleaned", r"Cleaned up after child \((?P<pid>\d+)\)"),
+    ("started", r"\$dcmtk: "),
+    ("object", r"(?P<calling_ae_title>[^|]*)\|(?P<called_ae_title>[^|]*)\|[^|]*\|(?:(?P<code>\w{2,3})\.)?(?P<uid>[0-9.]+)?[^|]*\|(?P<n>\d+)$"),
+))
+DOTS = re.compile(r"(?:(?:RECV|XMIT): ?|\.+)+")
+_ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', pattern.pattern)})" for _, pattern in EVENTS))
+
+
+def follow_line(record, key, text, moment):
+    """True when the text of a line says something about an association. `moment()` is where and when."""
+    if not _ANY.match(text):
+        return False
+    name, found = next((name, found) for name, pattern in EVENTS if (found := pattern.match(text)))
+    _HANDLERS[name](record, key, moment(), {k: v for k, v in found.groupdict().items() if v})
+    return True
+
+
+def follow_more(record, text):
+    """`(belongs to a row, rest)` of a line without prefix: dots, and what another process wrote behind them.
+
+    Dots while two C-STOREs are under way belong to neither.
+    """
+    found = DOTS.match(text)
+    if not found:
+        return False, ""
+    receiving = [o for p in record.pools for o in p.operations if o.is_open and o.row["service"] == "C-STORE" and "data" not in o.told]
+    for operation in receiving if "." in found[0] else []:
+        operation.dots = operation.dots + found[0].count(".") if len(receiving) == 1 and operation.dots is not None else None
+    return True, text[found.end():]
+
+
+end_log = end_all
+
+
+def _pick(record, key, service, uid=""):
+    """The open operation that a line is about, when only one fits."""
+    fitting = [o for p in record.pools if key in p.speakers for o in p.operations if o.is_open and o.row["service"] == service]
+    named = [o for o in fitting if uid and o.row.get("sop_instance_uid") == uid]
+    fitting = named or [o for o in fitting if not (uid and o.row.get("sop_instance_uid"))]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _pending(record, key, moment):
+    return next((a for a in record.pending if a.key == key), None) or receive(record, key, moment)
+
+
+def _on_connected(record, key, moment, fields):
+    receive(record, key, moment, **fields).is_named = False
+
+
+def _on_received(record, key, moment, fields):
+    association = next((a for a in record.pending if a.key == key and not getattr(a, "is_named", True)), None) or receive(record, key, moment)
+    association.is_named = True
+    describe(association.row, **fields)
+
+
+def _on_named(record, key, moment, fields):
+    if association := next((a for a in reversed(record.associations[-8:]) if a.key == key), None):
+        describe(association.row, **fields)
+
+
+def _on_refused(outcome):
+    return lambda record, key, moment, fields: refuse(record, _pending(record, key, moment), moment, outcome, fields.get("reason", ""))
+
+
+def _on_ended(outcome, suffix=""):
+    def end(record, key, moment, fields):
+        key = (key, suffix) if suffix else key
+        finish(record, pool_of(record, key, moment), moment, outcome, fields.get("reason", ""))
+    return end
+
+
+def _on_request(record, key, moment, fields):
+    _tell(record, key, moment, "line", SERVICE_WORDS[fields["word"]], modality=CODE_MODALITIES.get(fields.get("code"), ""))
+
+
+def _tell(record, key, moment, teller, service, **fields):
+    """The operation that a request line or a dumped request is about: a log may have both, in either order."""
+    pool = pool_of(record, key, moment)
+    operation = next((o for o in pool.operations if o.is_open and o.row["service"] == service and o.told == {"line", "dump"} - {teller}), None)
+    operation = operation or request(record, pool, service, moment)
+    describe(operation.row, **fields)
+    operation.told.add(teller)
+    return operation
+
+
+def _on_message(record, key, moment, fields):
+    dump = read_dump(record.dumps.pop(key, {}))
+    if dump.is_request:
+        _tell(record, key, moment, "dump", dump.service, **dump.fields).destination = dump.destination
+    elif dump.status_code and status_category(dump.status_code) != "Pending":
+        if operation := _pick(record, key, dump.service, dump.fields["sop_instance_uid"]):
+            answer(operation, dump.status_code, status_category(dump.status_code), moment)
+
+
+def _on_response(record, key, moment, fields):
+    code, category = status_of_words(fields.get("words", ""))
+    operation = _pick(record, key, SERVICE_WORDS[fields["word"]])
+    if operation and category is None:
+        operation.row["ended_at"] = moment.at
+    elif operation and category != "Pending":
+        answer(operation, code, category, moment)
+
+
+def _on_data(record, key, moment, fields):
+    if operation := _pick(record, key, "C-STORE"):
+        operation.row |= {"n_bytes": operation.row.get("n_bytes", 0) + int(fields["n"]), "n_bytes_source": "exact"}
+
+
+def _on_stored(record, key, moment, fields):
+    if operation := _pick(record, key, "C-STORE", fields.get("uid", "")):
+        describe(operation.row, modality=CODE_MODALITIES.get(fields.get("code"), ""), sop_instance_uid=fields.get("uid", ""))
+        operation.row |= {"data_ended_at": moment.at, "status_category": "Success"}
+        operation.row["problems"] = add_problem(operation.row["problems"], moment.problem) if moment.problem else operation.row["problems"]
+        operation.told.add("data")
+
+
+def _on_not_stored(record, key, moment, fields):
+    told = [o for p in record.pools if key in p.speakers for o in p.operations if o.is_open and "data" in o.told]
+    if operation := told[0] if len(told) == 1 else _pick(record, key, "C-STORE"):
+        answer(operation, "A700", "Failure", moment)
+
+
+def _on_sub_opened(record, key, moment, fields):
+    """A C-MOVE opens an association of its own, to the move destination."""
+    pool = pool_of(record, key, moment)
+    destinations = {o.destination for o in pool.operations if o.is_open and o.row["service"] == "C-MOVE"}
+    own = {m.row.get("called_ae_title", "") for m in pool.members}
+    receive(record, (key, "sub"), moment, calling_ae_title=own.pop() if len(own) == 1 else "",
+            called_ae_title=destinations.pop() if len(destinations) == 1 else "")
+    acknowledge(record, (key, "sub"), moment, is_sub=True)
+
+
+def _on_sub_request(record, key, moment, fields):
+    """A C-STORE on the sub-association of a C-MOVE, or back on the association of a C-GET, where the acceptor is the sender."""
+    sub = (key, "sub")
+    is_moved = any(sub in p.speakers for p in record.pools)
+    operation = request(record, pool_of(record, sub if is_moved else key, moment), "C-STORE", moment,
+                        modality=CODE_MODALITIES.get(fields["code"], ""))
+    operation.is_reversed = not is_moved
+
+
+def _on_sub_response(record, key, moment, fields):
+    code, category = status_of_words(fields["words"])
+    if operation := _pick(record, (key, "sub"), "C-STORE") or _pick(record, key, "C-STORE"):
+        answer(operation, code, category, moment)
+
+
+def _on_object(record, key, moment, fields):
+    """One stored file, of the `#a|#c|#r|#f|size` that storescp runs for each; it names no association."""
+    row = {"service": "C-STORE", "association_id": "", "ended_at": moment.at, "status_category": "Success", "n_bytes": int(fields["n"]), "n_bytes_source": "exact",
+           "source_file": moment.file, "source_offset": moment.offset, "problems": moment.problem}
+    describe(row, modality=CODE_MODALITIES.get(fields.get("code"), ""), sop_instance_uid=fields.get("uid", ""),
+             **{name: fields.get(name, "") for name in ("calling_ae_title", "called_ae_title")})
+    record.operations.append(SimpleNamespace(row=row, dots=0))
+
+
+_HANDLERS = {
+    "field": lambda record, key, moment, fields: record.dumps.setdefault(key, {}).update({fields["field"]: fields.get("value", "")}),
+    "message": _on_message, "connected": _on_connected, "received": _on_received, "named": _on_named,
+    "acknowledged": lambda record, key, moment, fields: acknowledge(record, key, moment),
+    "rejected": _on_refused("rejected"), "not_received": _on_refused("failed"), "request": _on_request, "response": _on_response,
+    "data": _on_data, "stored": _on_stored, "not_stored": _on_not_stored, "sub_opened": _on_sub_opened, "sub_request": _on_sub_request,
+    "sub_response": _on_sub_response, "sub_closed": _on_ended("released", "sub"), "released": _on_ended("released"),
+    "aborted": _on_ended("aborted"), "failed": _on_ended("failed"),
+    "cleaned": lambda record, key, moment, fields: clean_up(record, fields["pid"]),
+    "started": lambda record, key, moment, fields: end_all(record), "object": _on_object,
+}
