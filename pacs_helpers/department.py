@@ -68,7 +68,7 @@ def _last_words(rows, key, schema):
     columns = [c for c in schema if c in rows.columns]
     text = [c for c in columns if schema[c][0] == "str"]
     filled = rows[columns].assign(**{c: rows[c].where(rows[c] != "") for c in text})
-    return filled.groupby(key, sort=False).last()
+    return filled.groupby(key.rename("key"), sort=False).last()
 
 
 def _orders(messages):
@@ -89,7 +89,7 @@ def _reports(messages):
     rows = rows.assign(acknowledgment_code=_acknowledged(rows, messages), other_accession_numbers=_other_numbers(rows))
     rows = _in_time(rows, "status_changed_at", "received_at")
     rows["is_duplicate"] = rows.duplicated(["message_control_id", "patient_id", "accession_number", "placer_order_number", "result_status"]) & (rows["message_control_id"] != "")
-    exam = rows["accession_number"].where(rows["accession_number"] != "", rows["message_control_id"])
+    exam = rows["accession_number"].where(rows["accession_number"] != "", rows["message_control_id"]).rename("exam")
     rows["version_number"] = rows.groupby(exam, sort=False).cumcount() + 1
     return conform(rows[[c for c in REPORTS if c in rows.columns]].reset_index(drop=True), REPORTS)
 
