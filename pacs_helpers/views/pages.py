@@ -1,0 +1,146 @@
+"""The notebooks as they are kept in git and as pages to read: run, refresh, write HTML. No page asks any host for anything."""
+
+import argparse
+import html
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from jinja2 import DictLoader
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+from tqdm import tqdm
+from traitlets.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+WIDGET = "application/vnd.jupyter.widget-view+json"
+STYLE = """
+body{font:16px/1.5 system-ui,"Segoe UI",Arial,sans-serif;color:#1d1d1f;max-width:64rem;margin:2rem auto;padding:0 1.5rem}
+h1{font-size:1.9rem;line-height:1.2;margin:0 0 .6rem}h2{font-size:1.35rem;margin:2.2rem 0 .5rem}h3{font-size:1.1rem}
+table{border-collapse:collapse;font-size:.86rem;margin:.6rem 0}th,td{border-bottom:1px solid #d8d8dc;padding:.28rem .6rem;text-align:left;vertical-align:top}
+.output{overflow-x:auto;margin:.4rem 0 1rem}img{max-width:100%;height:auto}pre{white-space:pre-wrap;font-size:.86rem}
+details.code>summary{color:#5a5a60;font-size:.8rem;cursor:pointer}details.code pre{background:#f6f6f8;padding:.6rem;border-radius:4px}
+a.anchor-link{display:none}.prompt{display:none}
+@page{size:A4;margin:16mm}@media print{body{margin:0;max-width:none;padding:0;font-size:10.5pt}details.code{display:none}img,table{break-inside:avoid}}
+"""
+TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
+{%- block input_group -%}<details class="code"><summary>code</summary>{{ super() }}</details>{%- endblock -%}
+{%- block output_group -%}<div class="output">{{ super() }}</div>{%- endblock -%}
+"""
+
+
+def run_notebook(path):
+    """The executed notebook, run in its own folder with a fresh kernel."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, store_widget_state=False,
+                   resources={"metadata": {"path": str(Path(path).parent)}}).execute()
+    return tidy(notebook)
+
+
+def tidy(notebook):
+    """The notebook without what changes from run to run: timing, widget state and ids, stream pieces, execution numbers."""
+    notebook.metadata = nbformat.from_dict({"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}})
+    count = 0
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+            output.get("data", {}).pop(WIDGET, None)
+        cell.outputs = [o for o in cell.outputs if o.output_type != "display_data" or o.data]
+    return notebook
+
+
+def text_of(notebook):
+    """The notebook as the bytes of its file."""
+    return nbformat.writes(notebook) + "\n"
+
+
+def title_of(notebook):
+    """The question a notebook asks: its first heading."""
+    return next((line.lstrip("# ").strip() for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line.startswith("# ")), "Notebook")
+
+
+def write_page(notebook, target):
+    """The path of an HTML page of an executed notebook: code folded, print CSS, nothing fetched, values sanitised."""
+    config = Config({"NbConvertBase": {"display_data_priority": ["text/html", "image/png", "image/svg+xml", "text/markdown", "text/plain"]}})
+    exporter = HTMLExporter(config=config, extra_loaders=[DictLoader({"page.html.j2": TEMPLATE})], template_file="page.html.j2", exclude_input_prompt=True,
+                            exclude_output_prompt=True, exclude_anchor_links=True)
+    body, _ = exporter.from_notebook_node(notebook)
+    title = title_of(notebook)
+    body = body.replace("No description has been provided for this image", f"Chart of the notebook “{html.escape(title)}”; the text around it says what it shows")
+    body = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', body)
+    page = (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
+            f"<style>{STYLE}</style></head><body><main>\n{body}\n</main></body></html>\n")
+    Path(target).write_text(page, encoding="utf-8", newline="\n")
+    return Path(target)
+
+
+def write_index(pages, folder):
+    """The path of index.html: the briefing first, then each question with its page."""
+    items = "".join(f'<li><a href="{html.escape(name)}">{html.escape(title)}</a></li>' for name, title in pages)
+    briefing = '<p><a href="briefing.html"><strong>The director’s briefing</strong></a></p>' if (folder / "briefing.html").exists() else ""
+    text = (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>PACS workbook</title><style>{STYLE}</style></head><body><main><h1>PACS workbook</h1>{briefing}'
+            f"<ul>{items}</ul><p>Made on this machine; nothing was sent anywhere.</p></main></body></html>\n")
+    (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
+    return folder / "index.html"
+
+
+def run(source, out):
+    """The exit code of running every notebook of `source` with a progress bar and writing its page to `out`."""
+    notebooks = sorted(Path(source).glob("*.ipynb"))
+    if not notebooks:
+        sys.stderr.write(f"No notebooks in {source}. Name a folder made by `python3 workbook.py new NAME`, or none for the samples.\n")
+        return 2
+    out.mkdir(parents=True, exist_ok=True)
+    pages = []
+    for path in (bar := tqdm(notebooks, unit="notebook", bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}]{postfix}")):
+        bar.set_postfix_str(path.stem)
+        try:
+            notebook = run_notebook(path)
+        except CellExecutionError as error:
+            sys.stderr.write(f"\n{path.name} stopped: {error.ename}: {error.evalue}\nMend what it says, or open the notebook with `python3 workbook.py lab`.\n")
+            return 1
+        pages.append((write_page(notebook, out / f"{path.stem}.html").name, title_of(notebook)))
+    index = write_index(pages, out)
+    where = out.relative_to(ROOT) if out.is_relative_to(ROOT) else out
+    first = out / "briefing.html" if (out / "briefing.html").exists() else Path(source) / "briefing.html"
+    sys.stdout.write(f"\nOpen first:  {first.relative_to(ROOT) if first.is_relative_to(ROOT) else first}   the director's page\n"
+                     f"Then:        {where / index.name}   every question and its page\n")
+    return 0
+
+
+def refresh(folder, *, check):
+    """The exit code of re-making the kept outputs; with `check` nothing is written and a difference is 1."""
+    changed = []
+    for path in sorted(Path(folder).glob("*.ipynb")):
+        new = text_of(run_notebook(path))
+        if new != path.read_text(encoding="utf-8"):
+            changed.append(path.name)
+            if not check:
+                path.write_text(new, encoding="utf-8", newline="\n")
+    sys.stdout.write(f"changed: {', '.join(changed) or 'none'}\n")
+    return int(bool(changed and check))
+
+
+def main(arguments=None):
+    """The exit code of the command line `run [FOLDER]` or `refresh [--check]`."""
+    parser = argparse.ArgumentParser(prog="workbook.py")
+    parser.add_argument("command", choices=["run", "refresh"])
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "notebooks")
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args(arguments)
+    folder = given.folder.resolve()
+    if given.command == "refresh":
+        return refresh(folder, check=given.check)
+    return run(folder, ROOT / "out" if folder == ROOT / "notebooks" else folder / "out")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
