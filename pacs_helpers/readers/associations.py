@@ -26,14 +26,14 @@ class Moment(NamedTuple):
 
 def new_record(numbers, *, has_pid=False):
     """The state of one program. `numbers` counts the associations of the load; `has_pid`: keys are process ids, children may be forked."""
-    return SimpleNamespace(numbers=numbers, has_pid=has_pid, associations=[], operations=[], pending=[], pools=[], dumps={}, stores=[], closed=[],
-                           n_acknowledged=0, n_cleaned=0)
+    return SimpleNamespace(numbers=numbers, has_pid=has_pid, associations=[], operations=[], pending=[], pools=[],
+                           dumps={}, stores=[], closed=[], n_acknowledged=0, n_cleaned=0)
 
 
 def receive(record, key, moment, **fields):
     """A new association, not yet accepted or refused."""
-    row = {"association_id": f"{moment.file}#{next(record.numbers)}", "started_at": moment.at, "n_bytes_source": "missing", "is_ambiguous": False,
-           "source_file": moment.file, "source_offset": moment.offset, "problems": moment.problem}
+    row = {"association_id": f"{moment.file}#{next(record.numbers)}", "started_at": moment.at, "n_bytes_source": "missing",
+           "is_ambiguous": False, "source_file": moment.file, "source_offset": moment.offset, "problems": moment.problem}
     association = SimpleNamespace(row=row, key=key, operations=[], is_counted=False)
     describe(association.row, **fields)
     record.associations.append(association)
@@ -164,7 +164,8 @@ def end_all(record):
 
 def mark_open(record, code):
     """Nothing; puts a problem code on everything that is under way."""
-    for thing in [*record.pending, *[a for p in record.pools for a in p.members], *[o for p in record.pools for o in p.operations if o.is_open]]:
+    associations = [*record.pending, *(a for p in record.pools for a in p.members)]
+    for thing in [*associations, *(o for p in record.pools for o in p.operations if o.is_open)]:
         thing.row["problems"] = add_problem(thing.row["problems"], code)
 
 
@@ -188,9 +189,9 @@ def _settle(pool):
         row = association.row
         row["outcome"] = outcomes[0] if len(set(outcomes)) == 1 else None
         describe(row, reason=reasons[0] if len(set(reasons)) == 1 else "")
+        association.is_counted = not any(o.row["association_id"] == "" for o in pool.operations)
         if pool.is_mixed:
             continue
-        association.is_counted = True
         if moments[0]:
             row["ended_at"] = moments[0].at
             row["problems"] = " ".join(dict.fromkeys([*row["problems"].split(), *moments[0].problem.split()]))
@@ -220,7 +221,8 @@ def _counts(operations, outcome):
     stored = [row for row in stores if row.get("status_category") in ("Success", "Warning")]
     untold = [row for row in stores if row.get("status_category") is None]
     was_cut = outcome != "released" and untold == [o.row for o in operations[-1:]]
-    counts = {"n_operations": len(operations), "n_failed": categories["Failure"], "n_stored": len(stored) if was_cut or not untold else None}
+    counts = {"n_operations": len(operations), "n_failed": categories["Failure"],
+              "n_stored": len(stored) if was_cut or not untold else None}
     sources = {row["n_bytes_source"] for row in stored}
     if len(sources) == 1 and None not in (sizes := [row.get("n_bytes") for row in stored]):
         counts |= {"n_bytes": sum(sizes), "n_bytes_source": sources.pop()}

@@ -1,9 +1,9 @@
 """DCMTK's logs: storescp, dcmqrscp, wlmscpfs and the client tools, in the layouts that ship and that people set.
 
 LAYOUTS is how a line begins, EVENTS what its text says; another tool or version is another row. Lines that match no row of EVENTS
-(hex dumps, presentation contexts, query keys) carry nothing for the tables and are framing. storescp and dcmqrscp answer Success when they say
-no more; storescp logs the end of the data but no answer, so its C-STOREs have `data_ended_at` and no `ended_at`. The native layout prints
-one dot per PDV received: `n_bytes` is then at most what it says, and missing while two C-STOREs print at once.
+(hex dumps, presentation contexts, query keys) carry nothing for the tables and are framing. storescp logs the end of the data but no answer:
+its C-STOREs are Success unless it could not write the file (A700), and have `data_ended_at` and no `ended_at`. The console prints one
+dot per PDV received: `n_bytes` is at most what they say, and missing while two C-STOREs print at once.
 """
 
 import re
@@ -13,10 +13,13 @@ from ..tables import add_problem
 from .associations import acknowledge, answer, clean_up, describe, end_all, finish, pool_of, receive, refuse, request
 from .dimse import CODE_MODALITIES, DUMP_FIELD, SERVICE_WORDS, read_dump, status_category, status_of_words
 
+_FAULT = "(?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"
 _LEVEL = "(?:FATAL|ERROR|WARN|INFO|DEBUG|TRACE)"
 LAYOUTS = (     # name, kind of clock, how a line begins; the first that fits a file is taken
-    ("storescp -xcr", "zoned", r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d))\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d+)$"),
-    ("DCMTK with process id", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) \[(?P<who>\d+)\] (?:dcmtk\S* )?" + _LEVEL + r"\b:? *(?P<text>.*)"),
+    ("storescp -xcr", "zoned",
+     r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d))\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d+)$"),
+    ("DCMTK with process id", "dated",
+     r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) \[(?P<who>\d+)\] (?:dcmtk\S* )?" + _LEVEL + r"\b:? *(?P<text>.*)"),
     ("DCMTK file", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) +" + _LEVEL + r":(?: (?P<text>.*))?"),
     ("DCMTK console", "no_date", r"(?P<stamp>\d\d:\d\d:\d\d) +" + _LEVEL + r":(?: (?P<text>.*))?"),
     ("DCMTK native", "none", r"[FEWIDT]:(?: (?P<text>.*))?"),
@@ -29,9 +32,10 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
                  r"(?: \((?P<peer_address>[^:]*):(?P<calling_ae_title>.*) -> (?P<called_ae_title>.*)\))?$"),
     ("named", r"Calling Application Name: +(?P<calling_ae_title>.*)"),
     ("named", r"Called Application Name: +(?P<called_ae_title>.*)"),
+    ("named", r"Reason: (?P<reason>.*)"),
     ("acknowledged", r"Association (?:Acknowledged|Accepted) \("),
     ("rejected", r"Refusing Association \((?P<reason>.*)\)|Association Rejected"),
-    ("not_received", r"(?:Failed to receive association|Receiving Association failed|Association Request Failed): (?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"),
+    ("not_received", r"(?:Failed to receive association|Receiving Association failed|Association Request Failed): " + _FAULT),
     ("request", r"(?:Received|Sending) (?P<word>Echo|Store|Find|Move|Get)(?: SCP RQ| SCP:| Request)(?:.*?, (?P<code>\w+)\))?"),
     ("response", r"Received (?P<word>Echo|Store|Find|Move|Get) Response(?: \((?P<words>.*)\))?"),
     ("response", r"(?:Worklist )?(?P<word>Find|Move|Get) SCP Response \d+ (?:\[status: |\()(?P<words>[^\])]*)"),
@@ -44,10 +48,11 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
     ("sub_closed", r"Releasing Sub-Association"),
     ("released", r"(?:Association Release|Releasing Association)$"),
     ("aborted", r"(?:Association Aborted|Aborting Association|Peer Aborted Association)$"),
-    ("failed", r"DIMSE [Ff]ailure \(aborting association\): (?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"),
+    ("failed", r"DIMSE [Ff]ailure \(aborting association\): " + _FAULT),
     ("cleaned", r"Cleaned up after child \((?P<pid>\d+)\)"),
     ("started", r"\$dcmtk: "),
-    ("object", r"(?P<calling_ae_title>[^|]*)\|(?P<called_ae_title>[^|]*)\|[^|]*\|(?:(?P<code>\w{2,3})\.)?(?P<uid>[0-9.]+)?[^|]*\|(?P<n>\d+)$"),
+    ("object", r"(?P<calling_ae_title>[^|]*)\|(?P<called_ae_title>[^|]*)\|[^|]*\|"
+               r"(?:(?P<code>\w{2,3})\.)?(?P<uid>[0-9.]+)?[^|]*\|(?P<n>\d+)$"),
 ))
 DOTS = re.compile(r"(?:(?:RECV|XMIT): ?|\.+)+")
 _ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', pattern.pattern)})" for _, pattern in EVENTS))
@@ -96,7 +101,8 @@ def _on_connected(record, key, moment, fields):
 
 
 def _on_received(record, key, moment, fields):
-    association = next((a for a in record.pending if a.key == key and not getattr(a, "is_named", True)), None) or receive(record, key, moment)
+    connected = (a for a in record.pending if a.key == key and not getattr(a, "is_named", True))
+    association = next(connected, None) or receive(record, key, moment)
     association.is_named = True
     describe(association.row, **fields)
 
@@ -124,8 +130,8 @@ def _on_request(record, key, moment, fields):
 def _tell(record, key, moment, teller, service, **fields):
     """The operation that a request line or a dumped request is about: a log may have both, in either order."""
     pool = pool_of(record, key, moment)
-    operation = next((o for o in pool.operations if o.is_open and o.row["service"] == service and o.told == {"line", "dump"} - {teller}), None)
-    operation = operation or request(record, pool, service, moment)
+    half_told = (o for o in pool.operations if o.is_open and o.row["service"] == service and o.told == {"line", "dump"} - {teller})
+    operation = next(half_told, None) or request(record, pool, service, moment)
     describe(operation.row, **fields)
     operation.told.add(teller)
     return operation
@@ -195,7 +201,8 @@ def _on_sub_response(record, key, moment, fields):
 
 def _on_object(record, key, moment, fields):
     """One stored file, of the `#a|#c|#r|#f|size` that storescp runs for each; it names no association."""
-    row = {"service": "C-STORE", "association_id": "", "ended_at": moment.at, "status_category": "Success", "n_bytes": int(fields["n"]), "n_bytes_source": "exact",
+    row = {"service": "C-STORE", "association_id": "", "ended_at": moment.at, "status_category": "Success",
+           "n_bytes": int(fields["n"]), "n_bytes_source": "exact",
            "source_file": moment.file, "source_offset": moment.offset, "problems": moment.problem}
     describe(row, modality=CODE_MODALITIES.get(fields.get("code"), ""), sop_instance_uid=fields.get("uid", ""),
              **{name: fields.get(name, "") for name in ("calling_ae_title", "called_ae_title")})

@@ -9,9 +9,10 @@ import os
 import re
 import time
 from collections import defaultdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
@@ -25,12 +26,15 @@ from .logclock import check_date, check_year, new_clock, see_stamp, stamp_instan
 MOST_REJECTED = 1_000       # rows of rejected per file; further runs are added up in one row per code
 RECENT = 300                # lines looked back for a repeat
 ROTATED = re.compile(r"(?P<stem>.+?)(?:\.(?P<number>\d{1,3})|-(?P<day>\d{8}))?(?:\.gz)?$")
+CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\r\x1b")
 SYSLOG = re.compile(r"(?:<\d{1,3}>)?(?:\d )?(?P<stamp>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) \S+ "
                     r"(?P<program>[^\s:\[\]]+)(?:\[(?P<pid>\d+)\])?: ?(?P<rest>.*)")
 STAMPED = re.compile(r"\W{0,2}(?:\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d)")
 STRANGERS = tuple((name, re.compile(pattern, re.M)) for name, pattern in (
-    ("pynetdicom", rb"\bpynetdicom[. ]|^I: (?:Accepting Association|Association Released|Association Accepted)\r?$|^D: =+ \w+ A-ASSOCIATE-\w\w PDU|^I: .*Status: 0x"),
+    ("pynetdicom", rb"\bpynetdicom[. ]|^I: (?:Accepting Association|Association Released|Association Accepted)\r?$|"
+                   rb"^D: =+ \w+ A-ASSOCIATE-\w\w PDU|^I: .*Status: 0x"),
     ("dcm4che", rb"org\.dcm4che"), ("HL7 messages", rb"^\W?MSH\|"), ("JSON", rb"\A\s*[\[{]"), ("XML", rb"\A\s*<"),
+    ("UTF-16 text (save it as UTF-8)", rb"\A(?:\xff\xfe|\xfe\xff)"),
 ))
 
 
@@ -51,7 +55,7 @@ class Layout(NamedTuple):
     dialect: object
 
 
-LAYOUTS = tuple(Layout(name, kind, re.compile(pattern), re.compile(rb"^" + re.sub(r"\?P<\w+>", "?:", pattern.removesuffix("$")).encode(), re.M), dialect)
+LAYOUTS = tuple(Layout(name, kind, re.compile(pattern), re.compile(b"^" + pattern.removesuffix("$").encode(), re.M), dialect)
                 for dialect in (orthanclog, dcmtklog) for name, kind, pattern in dialect.LAYOUTS)
 
 
@@ -60,9 +64,9 @@ def read_dicom_log(path, *, site, executor=None, year=None, start_date=None):
 
     Rotated files (`.1`, `-20261124`) are read oldest first as one log. A clock without offset is in `site.time_zone`. Orthanc logs no year:
     `year` is that of the first line, else the latest that is not after the file was last written. A clock without date is rejected
-    (NO_DATE) until `start_date`, the day of the first line, is given. Parallel associations that a log does not tell apart have `is_ambiguous`,
-    no end and no counts; their operations have no association_id. `n_bytes` of Orthanc are whole MiB rounded up, those of DCMTK's dots
-    at most that many. A program that logs no association at its level is rejected (NO_ASSOCIATIONS).
+    (NO_DATE) until `start_date`, the day of the first line, is given. Parallel associations that a log does not tell apart have
+    `is_ambiguous`, no end and no counts; their operations have no association_id. `n_bytes` of Orthanc are whole MiB rounded up,
+    those of DCMTK's dots at most that many. A program that logs no association at its level is rejected (NO_ASSOCIATIONS).
     """
     if not isinstance(site, Site):
         raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
@@ -99,6 +103,9 @@ def read_rotation(unit):
         associations, operations = table_rows(stream.record)
         tables["associations"] += associations
         tables["operations"] += operations
+    place = {file: number for number, file in enumerate(files)}
+    for name in ("associations", "operations"):
+        tables[name].sort(key=lambda row: (place[row["source_file"]], row["source_offset"]))
     for tally in tallies:
         n_rows = sum(row["source_file"] == tally.file for row in tables["associations"])
         tables["rejected"] += tally.rejected
@@ -112,15 +119,14 @@ def _read_file(log, file):
     started = time.perf_counter()
     data, digest, faults = read_bytes(file)
     data = data or b""
-    tally = SimpleNamespace(file=file, n_bytes=len(data), digest=digest, rejected=faults, in_rows=0, framing=0, runs=len(faults), started=started)
+    tally = SimpleNamespace(file=file, n_bytes=len(data), digest=digest, rejected=list(faults), in_rows=0, framing=0, started=started)
     layout = _find_layout(data)
     problem = _whole_file_problem(log, file, data, layout) if data or not faults else None
     if problem:
         tally.rejected.append(reject(file, 0, len(data), *problem))
         return tally
-    offset, lines = 0, data.splitlines(keepends=True)
-    n_repeated = _repeated(log.tail, lines)
-    modified_at = datetime.fromtimestamp(os.stat(file).st_mtime, timezone.utc)
+    offset, lines, modified_at = 0, data.splitlines(keepends=True), _modified_at(file)
+    n_repeated = 0 if layout and layout.kind == "none" else _repeated(log.tail, lines)
     for number, line in enumerate(lines):
         if number < n_repeated:
             verdict = "DUPLICATE_LINE"
@@ -131,10 +137,18 @@ def _read_file(log, file):
         _count(tally, verdict, offset, len(line))
         offset += len(line)
     log.tail = lines[-RECENT:]
-    if data and not tally.in_rows and layout:
-        tally.framing, tally.rejected = 0, [*faults[:0], reject(file, 0, len(data), "NO_ASSOCIATIONS", (
-            f"a {layout.name} log without any association; if the server was in use, set its log level to verbose and load again"))]
+    if tally.framing and not tally.in_rows:
+        name = layout.name if layout else "syslog"
+        tally.framing, tally.rejected = 0, [*faults, reject(file, 0, len(data), "NO_ASSOCIATIONS", (
+            f"a {name} log without any association; if the server was in use, set its log level to verbose and load again"))]
     return tally
+
+
+def _modified_at(file):
+    try:
+        return datetime.fromtimestamp(os.stat(file).st_mtime, UTC)
+    except OSError:
+        return datetime.now(UTC)
 
 
 REASONS = {
@@ -184,8 +198,8 @@ def _whole_file_problem(log, file, data, layout):
     if not data:
         return "EMPTY_FILE", "0 bytes; ask for it again"
     if layout and layout.kind == "no_date" and not log.start_date:
-        day = datetime.fromtimestamp(os.stat(file).st_mtime).date()
-        return "NO_DATE", f"a {layout.name} log has clock times without date; give start_date, the day of its first line (last written {day})"
+        day = _modified_at(file).astimezone(ZoneInfo(log.zone)).date()
+        return "NO_DATE", f"a {layout.name} log has times without date; give start_date, the day of its first line (last written {day})"
     if layout or re.search(rb"(?m)^" + SYSLOG.pattern.replace("(?P<stamp>", "(?:").encode(), data[:200_000]):
         return None
     name = next((name for name, pattern in STRANGERS if pattern.search(data[:200_000])), None)
@@ -199,7 +213,7 @@ def _whole_file_problem(log, file, data, layout):
 
 
 def _is_text(line):
-    return b"\0" not in line and sum(b < 32 and b not in (9, 10, 13, 27) for b in line) * 10 <= len(line)
+    return len(line.translate(None, CONTROLS)) * 10 >= len(line) * 9
 
 
 def _repeated(tail, lines):
@@ -209,9 +223,9 @@ def _repeated(tail, lines):
 
 def _read_line(log, layout, file, offset, line, modified_at):
     """Where the bytes of a line belong: "rows", "framing" or a code of REASONS."""
-    if not line.isascii() and not _is_text(line) or b"\0" in line:
+    if not _is_text(line):
         return "NOT_TEXT"
-    text = line.decode("utf-8", "replace").rstrip("\r\n")
+    text = line.decode("utf-8", "replace").rstrip("\r\n").removeprefix("\ufeff")
     outer, program, pid = None, "", ""
     if layout is None:
         outer = SYSLOG.match(text)
@@ -232,8 +246,9 @@ def _open_stream(log, layout, program, pid, outer, modified_at):
     if outer and kind in ("none", "no_date"):
         kind = "zoned" if outer["stamp"][0].isdigit() else "no_year"
     has_pid = layout.dialect is dcmtklog and bool(pid or "(?P<who>" in layout.pattern.pattern)
-    stream = SimpleNamespace(layout=layout, record=new_record(log.numbers, has_pid=has_pid), is_outer=kind != layout.kind, last="UNKNOWN_FORMAT", recent={},
-                             clock=new_clock(kind, log.zone, year=log.year, start_date=log.start_date, modified_at=modified_at))
+    clock = new_clock(kind, log.zone, year=log.year, start_date=log.start_date, modified_at=modified_at)
+    stream = SimpleNamespace(layout=layout, record=new_record(log.numbers, has_pid=has_pid), clock=clock, is_outer=kind != layout.kind,
+                             last="UNKNOWN_FORMAT", recent={})
     if program in log.streams:
         log.streams[program, len(log.streams)] = log.streams[program]
     log.streams[program] = stream
@@ -249,7 +264,7 @@ def _follow(stream, file, offset, text, outer_stamp, pid):
     if not found:
         stream.last = "rows" if is_dots else "UNKNOWN_FORMAT" if STAMPED.match(text) else stream.last
         return stream.last
-    if clock.kind in ("zoned", "no_year"):
+    if stream.layout.kind in ("zoned", "no_year"):      # stamps so fine that a line never repeats by itself
         if text in stream.recent:
             return "DUPLICATE_LINE"
         stream.recent[text] = None

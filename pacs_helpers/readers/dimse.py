@@ -11,14 +11,16 @@ from ..schemas import SERVICES
 # Keyword of the SOP class begins with -> Modality (0008,0060), PS3.3 C.7.3.1.1.1. A class that several modalities use is left out.
 CLASS_MODALITIES = (
     (r"(Enhanced|LegacyConvertedEnhanced)?CTImage", "CT"), (r"(Enhanced|LegacyConvertedEnhanced)?MR(Color)?Image|MRSpectroscopy", "MR"),
-    ("Ultrasound|EnhancedUSVolume", "US"), ("ComputedRadiography", "CR"), ("DigitalXRay", "DX"), ("DigitalMammography|BreastTomosynthesis", "MG"),
-    ("DigitalIntraOral", "IO"), ("NuclearMedicine", "NM"), ("(LegacyConvertedEnhanced|Enhanced)?P(ositronEmissionTomography|ET)Image", "PT"),
+    ("Ultrasound|EnhancedUSVolume", "US"), ("ComputedRadiography", "CR"), ("DigitalXRay", "DX"),
+    ("DigitalMammography|BreastTomosynthesis", "MG"), ("DigitalIntraOral", "IO"), ("NuclearMedicine", "NM"),
+    ("(LegacyConvertedEnhanced|Enhanced)?P(ositronEmissionTomography|ET)Image", "PT"),
     ("XRayAngiographic|EnhancedXA", "XA"), ("XRayRadiofluoroscopic|EnhancedXRF", "RF"), ("RTImage", "RTIMAGE"), ("RTDose", "RTDOSE"),
     ("RTStructureSet", "RTSTRUCT"), ("RTPlan|RTIonPlan", "RTPLAN"), ("OphthalmicPhotography", "OP"), ("OphthalmicTomography", "OPT"),
     (r"\w*SR(Storage|$)", "SR"), ("KeyObjectSelection", "KO"), (r"\w+PresentationState", "PR"),
 )
 # The letters in "(MsgID 1, CT)" and in file names are DCMTK's (dcmSOPClassUIDToModality), not always the Modality value.
-CODE_MODALITIES = {"DXm": "MG", "DXo": "IO", "RI": "RTIMAGE", "RD": "RTDOSE", "RS": "RTSTRUCT", "RP": "RTPLAN", "SRt": "SR", "SRe": "SR", "SRc": "SR",
+CODE_MODALITIES = {"DXm": "MG", "DXo": "IO", "RI": "RTIMAGE", "RD": "RTDOSE", "RS": "RTSTRUCT", "RP": "RTPLAN",
+                   "SRt": "SR", "SRe": "SR", "SRc": "SR",
                    **{code: code for code in ("CT", "MR", "US", "CR", "DX", "NM", "PT", "XA", "RF", "MG", "IO", "SR", "KO", "OP")}}
 SERVICE_WORDS = {word: f"C-{word.upper()}" for word in ("Echo", "Store", "Find", "Move", "Get")} | {"FindWorklist": "C-FIND"}
 
@@ -74,4 +76,5 @@ def read_dump(lines):
     uid, modality = sop_class(lines.get("Affected SOP Class UID", "").strip())
     status = re.match(r"0x([0-9a-fA-F]{4})", lines.get("DIMSE Status", ""))
     fields = {"sop_class_uid": uid, "modality": modality, "sop_instance_uid": lines.get("Affected SOP Instance UID", "").strip()}
-    return Dump(service, way == "RQ" and service in SERVICES, fields, status[1].upper() if status else "", lines.get("Move Destination", "").strip())
+    destination = lines.get("Move Destination", "").strip()
+    return Dump(service, way == "RQ" and service in SERVICES, fields, status[1].upper() if status else "", destination)

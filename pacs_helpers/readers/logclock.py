@@ -48,7 +48,7 @@ def see_stamp(clock, text):
 
 
 def stamp_instant(clock, text):
-    """`(instant in UTC, problem code)` of a stamp `see_stamp` has seen; `(None, "")` without a clock, `(None, "BAD_TIME")` for an impossible one."""
+    """`(instant in UTC, problem code)` of a stamp `see_stamp` has seen: `(None, "")` without a clock, BAD_TIME for an impossible one."""
     if clock.kind == "none" or not text:
         return None, ""
     if clock.kind == "zoned":
@@ -65,10 +65,10 @@ def stamp_instant(clock, text):
 
 def _late(clock, now):
     """The right time of a line that belongs before the midnight or New Year that another line has crossed already."""
-    if not clock.last or now <= clock.last:
+    if not clock.last or now <= clock.last or clock.kind == "dated" or (clock.kind == "no_year" and now.month < 12):
         return None
-    earlier = now - timedelta(days=1) if clock.kind == "no_date" else now.replace(year=now.year - 1, day=min(now.day, 28) if now.month == 2 else now.day)
-    return earlier if clock.kind in ("no_date", "no_year") and abs(clock.last - earlier) <= STRAGGLE else None
+    earlier = now - timedelta(days=1) if clock.kind == "no_date" else now.replace(year=now.year - 1)
+    return earlier if abs(clock.last - earlier) <= STRAGGLE else None
 
 
 def _local(clock, text):
@@ -118,4 +118,4 @@ def check_date(start_date):
     try:
         return date.fromisoformat(start_date)
     except (TypeError, ValueError):
-        raise TableError(f"start_date: {start_date!r} is not a date such as '2026-11-24'; it is the day of the first line of each log.") from None
+        raise TableError(f"start_date: {start_date!r} is not a date such as '2026-11-24', the day of the first line of each log.") from None

@@ -3,19 +3,21 @@
 Lines about an association name AE title and address; two associations of one AE title and address at a time are ambiguous. "New instance
 stored" names nobody: it belongs to the C-STORE of its thread, else to the only one under way; what fits several C-STOREs is told of
 each only as far as it agrees for all of them, so sizes and times of parallel stores are often missing while their success is not.
-Orthanc logs whole MiB, rounded up, of the file, no answers to C-ECHO, C-FIND, C-MOVE and C-GET, and no end of associations it opened itself.
-A C-STORE that Orthanc cannot store is answered A700 (its StoreScp), which the log does not spell out. Lines of other parts (HTTP, plugins,
-Lua, jobs) and lines without prefix are framing.
+Orthanc logs whole MiB, rounded up, of the file, no answers to C-ECHO, C-FIND, C-MOVE and C-GET, and no end of associations it
+opened itself. A C-STORE that Orthanc cannot store is answered A700 (its StoreScp), which the log does not spell out. Lines of other parts
+(HTTP, plugins, Lua, jobs) and lines without prefix are framing.
 """
 
 import re
 from types import SimpleNamespace
 
+from ..schemas import SERVICES
 from .associations import acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request
 from .dimse import DUMP_FIELD, SERVICE_WORDS, read_dump
 
 LAYOUTS = (
-    ("Orthanc", "no_year", r"[FEWIT](?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d{6}) +(?:(?P<who>\S.*?) +)?[\w.+-]+:\d+\] (?:\([a-z]+\) )?(?P<text>.*)"),
+    ("Orthanc", "no_year",
+     r"[FEWIT](?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d{6}) +(?:(?P<who>\S.*?) +)?[\w.+-]+:\d+\] (?:\([a-z]+\) )?(?P<text>.*)"),
 )
 _PEER = r" AET (?P<calling_ae_title>.*?) on IP (?P<peer_address>[^\s,:]+)"
 EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
@@ -39,6 +41,7 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
     ("started", r"Orthanc version: |Orthanc has stopped"),
 ))
 _ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', pattern.pattern)})" for _, pattern in EVENTS))
+MOST_CLOSED = 64        # C-STOREs looked back for whose lines are whose
 _DUMP_FIELD = re.compile(DUMP_FIELD)
 
 
@@ -64,7 +67,11 @@ def follow_more(record, text):
 
 
 def _on_acknowledged(record, key, thread, moment, fields):
-    acknowledge(record, key or (record.pending[-1].key if record.pending else None), moment)
+    if key is None and record.pending:      # before Orthanc 1.6 the line names nobody
+        for association in record.pending if len(record.pending) > 1 else []:
+            association.row["is_ambiguous"] = True
+        key = record.pending[-1].key
+    acknowledge(record, key, moment)
 
 
 def _on_called(record, key, thread, moment, fields):
@@ -91,13 +98,15 @@ def _on_request(record, key, thread, moment, fields):
         _close_stores(record, lambda store: store.key == key)
     dump, record.dumps, pool.is_getting = read_dump(record.dumps), {}, service == "C-GET"
     told = dump.fields if dump.is_request and dump.service == service else {}
+    if service not in SERVICES:
+        return
     operation = request(record, pool, service, moment, **names, **told)
     if service == "C-STORE":
-        record.stores.append(SimpleNamespace(operation=operation, key=key, thread=thread, answers=[], sizes=[]))
+        record.stores.append(SimpleNamespace(operation=operation, key=key, thread=thread, answers={}, sizes={}))
 
 
 def _on_uploaded(record, key, thread, moment, fields):
-    record.stores.append(SimpleNamespace(operation=None, key=None, thread=thread, answers=[], sizes=[]))
+    record.stores.append(SimpleNamespace(operation=None, key=None, thread=thread, answers={}, sizes={}))
 
 
 def _under_way(record, thread):
@@ -107,14 +116,14 @@ def _under_way(record, thread):
 def _on_attached(record, key, thread, moment, fields):
     size = SimpleNamespace(n_bytes=int(fields["megabytes"]) << 20)
     for store in _under_way(record, thread):
-        store.sizes.append(size)
+        store.sizes[id(size)] = size
 
 
 def _on_answered(category, code=""):
     def note(record, key, thread, moment, fields):
         under_way, heard = _under_way(record, thread), SimpleNamespace(category=category, code=code, moment=moment)
         for store in under_way:
-            store.answers.append(heard)
+            store.answers[id(heard)] = heard
         if len(under_way) == 1:
             _close_stores(record, lambda store: store is under_way[0])
     return note
@@ -127,24 +136,27 @@ def _close_stores(record, is_over):
     for name in ("answers", "sizes"):
         while _eliminate(record, name):
             pass
-    claimed = {id(line) for s in record.stores for line in [*s.answers, *s.sizes]}
-    for store in [s for s in record.closed if not any(id(line) in claimed for line in [*s.answers, *s.sizes])]:
+    claimed = {line for s in record.stores for line in [*s.answers, *s.sizes]}
+    over = [s for s in record.closed if claimed.isdisjoint([*s.answers, *s.sizes])]
+    for store in over or record.closed[:-MOST_CLOSED]:
         record.closed.remove(store)
         if store.operation:
-            _tell(store.operation, store.answers, store.sizes)
+            _tell(store.operation, list(store.answers.values()), list(store.sizes.values()))
     if not any(s.operation for s in record.stores):
         record.stores = [s for s in record.stores if not s.answers]
 
 
 def _eliminate(record, name):
     """True when lines that must belong to some closed C-STOREs (as many lines as C-STOREs that have no other) were taken from the rest."""
+    lines_of = [(s, getattr(s, name)) for s in [*record.closed, *record.stores]]
     for store in record.closed:
-        lines = {id(line) for line in getattr(store, name)}
-        owners = [s for s in record.closed if getattr(s, name) and lines >= {id(line) for line in getattr(s, name)}]
-        others = [s for s in [*record.closed, *record.stores] if s not in owners and any(id(line) in lines for line in getattr(s, name))]
+        lines = getattr(store, name).keys()
+        owners = [s for s, own in lines_of[:len(record.closed)] if own and own.keys() <= lines]
+        others = [own for s, own in lines_of if s not in owners and not lines.isdisjoint(own)]
         if others and len(owners) == len(lines):
-            for other in others:
-                setattr(other, name, [line for line in getattr(other, name) if id(line) not in lines])
+            for own in others:
+                for line in lines & own.keys():
+                    del own[line]
             return True
     return False
 
@@ -178,9 +190,10 @@ def _on_opened(record, key, thread, moment, fields):
 
 
 def _on_not_opened(record, key, thread, moment, fields):
-    opened = next((a for a in reversed(record.associations) if a.key == ("opened", fields["called_ae_title"]) and "outcome" not in a.row), None)
-    if opened:
-        opened.row |= {"outcome": "failed", "reason": fields["reason"], "ended_at": moment.at, "n_operations": 0, "n_stored": 0, "n_failed": 0}
+    key = ("opened", fields["called_ae_title"])
+    if opened := next((a for a in reversed(record.associations) if a.key == key and "outcome" not in a.row), None):
+        opened.row |= {"outcome": "failed", "reason": fields["reason"], "ended_at": moment.at,
+                       "n_operations": 0, "n_stored": 0, "n_failed": 0}
 
 
 def end_log(record):
