@@ -17,13 +17,19 @@ _ORDER_EVENTS = (
     ("cancelled", 1, ("order_control", ("CA", "OC", "DC", "CR")), "transaction_at", "ORC-1=CA"), ("cancelled", 2, ("order_status", ("CA", "X")), "transaction_at", "ORC-5=CA"),
 )
 _REPORT_EVENTS = (("dictated", ("R",)), ("preliminary", ("P", "A")), ("final", ("F",)), ("addended", ("C",)))
+LAST_COUNTS = ("scheduled", "exam_ended", "images_available")
 _FIRST_ONLY = ("ordered", "dictated", "preliminary", "final", "addended", "delivered")
 
 
 def best_events(events):
-    """One row per accession number and milestone: the best-ranked source whose time is known to the minute, the earliest of equals."""
+    """One row per accession number and milestone: the best-ranked source whose time is known to the minute, the earliest of equals.
+
+    Of LAST_COUNTS the latest: an exam of two studies ends, and is complete, with the second, and a new appointment replaces the old.
+    """
     usable = events[events["at"].notna() & ~events["precision"].isin(["year", "month", "day", "hour"]) & (events["accession_number"] != "")]
-    return usable.sort_values(["rank", "at"], kind="stable").drop_duplicates(["accession_number", "milestone"]).sort_index()
+    at = usable["at"].astype("int64")
+    usable = usable.assign(_order=at.where(~usable["milestone"].isin(LAST_COUNTS), -at)).sort_values(["rank", "_order"], kind="stable")
+    return usable.drop_duplicates(["accession_number", "milestone"]).drop(columns="_order").sort_index()
 
 
 def build_events(messages, instances, studies, steps, transfers, orders, reports, site):

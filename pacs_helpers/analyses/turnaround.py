@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 from statsmodels.duration.survfunc import SurvfuncRight
 
+from ..milestones import LAST_COUNTS
 from ..site import Site
 from ..tables import BACKLOG, COUNT, INSTANT, INTERVALS, MEASURE, MILESTONES, TEXT, TableError, conform, nearest, require_columns
 
 LONGEST_DAYS = 30
 PRECISE = ("minute", "second")
 UNSURE_TIMES = r"\b(?:AMBIGUOUS_TIME|NONEXISTENT_TIME)\b"
-LAST_COUNTS = ("scheduled", "exam_ended", "images_available")
 PERFORMED = MILESTONES[MILESTONES.index("exam_started"):MILESTONES.index("final") + 1]
 ABOUT_AN_EXAM = ("modality", "patient_class", "priority", "section")
 FIGURES = ("n", "n_used", "n_open", "n_left_out", "n_negative", "left_out_reasons", "median", "median_low", "median_high", "p90", "p95",
@@ -144,7 +144,6 @@ def _pair_milestones(events, start, end, as_of):
 
 def _best_source(events):
     is_precise = events["at"].notna() & (events["precision"].isna() | events["precision"].isin(PRECISE))
-    # Of equals the earliest; but an exam of two studies ends, and is complete, with the second, and a new appointment replaces the old.
     at = events["at"].astype("int64")
     order = at.where(~events["milestone"].isin(LAST_COUNTS), -at)
     events = events.assign(is_precise=is_precise, is_coarse=~is_precise, rank=events["rank"].fillna(0), order=order)
