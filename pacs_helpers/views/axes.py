@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import dates
+from matplotlib.transforms import ScaledTranslation
 
 # Okabe and Ito: told apart with any colour vision; hatches repeat the difference in grey print.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
@@ -42,6 +43,11 @@ def base_axes(ax, size):
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     return ax
+
+
+def legend_below(ax, ncols):
+    below = ScaledTranslation(0, -0.55, ax.figure.dpi_scale_trans)       # inches: room for tick labels and the axis label at any height
+    ax.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=ax.transAxes + below, ncols=ncols, fontsize=8, frameon=False)
 
 
 def minute_axis(ax, low, high):

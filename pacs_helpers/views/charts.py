@@ -10,7 +10,8 @@ from ..schemas import FINDING_CODES
 from ..site import Site
 from ..tables import TableError, require_columns
 from .axes import (
-    BLUE, COLOURS, FINDING_NAMES, GREEN, GREY, HATCHES, RED, SKY, base_axes, limits_around, mark_minutes, minute_axis, span, time_axis,
+    BLUE, COLOURS, FINDING_NAMES, GREEN, GREY, HATCHES, RED, SKY, base_axes, legend_below, limits_around, mark_minutes, minute_axis, span,
+    time_axis,
 )
 
 FEW = 11                # fewer exams than this make no percentile to lean on
@@ -37,10 +38,10 @@ def plot_turnaround(intervals, *, site=None, ax=None):
     minute_axis(ax, low, high)
     mark_minutes(ax, marks + targets)
     ax.set_ylabel("exams")
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     missing = ", ".join(name for name in ("median", "p90", "p95") if pd.isna(summary[name])) if len(used) else ""
     ax.set_title(_title(summary) + (f"\n{missing} not reached: too many are still waiting" if missing else ""), loc="left", fontsize=10)
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2, fontsize=8, frameon=False)
+    legend_below(ax, 2)
     return ax
 
 
@@ -77,7 +78,7 @@ def plot_turnaround_by(intervals, by, *, site=None, ax=None):
     ax.set_title(_title(summary), loc="left", fontsize=10)
     if (groups["n_used"] < FEW).any():
         ax.plot([], [], "o", markerfacecolor="white", markeredgecolor=BLUE, label=f"hollow: n < {FEW}")
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.3 / max(len(groups) * 0.42, 1) - 0.08), ncols=5, fontsize=8, frameon=False)
+    legend_below(ax, 5)
     return ax
 
 
@@ -85,7 +86,7 @@ def plot_backlog(backlog, *, time_zone="UTC", ax=None):
     """Exams waiting at each instant of a BACKLOG, with those that came and left since the instant before."""
     zone = Site(time_zone=time_zone).time_zone
     ax = base_axes(ax, (8, 3.6))
-    at = dates.date2num(pd.DatetimeIndex(backlog["at"]))
+    at = [dates.date2num(t) for t in backlog["at"]]
     ax.fill_between(at, backlog["n_open"].astype(float), color=SKY, alpha=0.5)
     ax.plot(at, backlog["n_open"], color=BLUE, linewidth=2, label="waiting")
     ax.plot(at, backlog["n_entered"], color=RED, linestyle="--", linewidth=1, marker="^", markersize=4, label="came since the mark before")
@@ -93,9 +94,11 @@ def plot_backlog(backlog, *, time_zone="UTC", ax=None):
     time_axis(ax, zone)
     ax.set_ylim(0, max(1, backlog[["n_open", "n_entered", "n_left"]].max(axis=None) * 1.1) if len(backlog) else 1)
     ax.set_ylabel("exams")
-    last = f": {backlog['n_open'].iloc[-1]} waiting at the end" if len(backlog) else ": no exams"
-    ax.set_title(f"Backlog {_arrow(backlog)}{last}", loc="left", fontsize=10)
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, fontsize=8, frameon=False)
+    title = "No exams reached the start"
+    if len(backlog):
+        title = f"Backlog {backlog['interval'].iloc[0].replace('>', ' → ')}: {backlog['n_open'].iloc[-1]} waiting at the end"
+    ax.set_title(title, loc="left", fontsize=10)
+    legend_below(ax, 3)
     return ax
 
 
@@ -116,7 +119,7 @@ def plot_findings(findings, ax=None):
     for row, total in enumerate(start):
         ax.text(total + widest * 0.01, row, f"{total:.0f}", va="center", fontweight="bold")
     ax.set_xlim(0, widest * 1.08)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.set_xlabel("findings")
     ax.set_title(f"{len(findings)} findings, by desk" if len(findings) else "No findings", loc="left", fontsize=10)
     ax.grid(axis="y", visible=False)
@@ -214,10 +217,6 @@ def _targets(intervals, site):
         of = f" ({', '.join(p or 'none' for p in priorities)})" if len(groups) > 1 else ""
         marks.append((minutes, f"target {span(minutes)}{of}" + (f": {share:.0%} within" if pd.notna(share) else ""), "-."))
     return marks
-
-
-def _arrow(table):
-    return table["interval"].iloc[0].replace(">", " → ") if len(table) else ""
 
 
 def _title(summary):

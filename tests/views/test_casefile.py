@@ -72,6 +72,11 @@ def test_unfinished_exam_waits_for_its_next_milestone_until_as_of():
     assert not explain_gaps(exam(*WHOLE), "R1001", as_of=pd.Timestamp("2025-11-11T12:00Z"))["is_open"].any()
 
 
+def test_exam_of_two_studies_ends_with_the_second():
+    got = explain_gaps(exam(event("exam_ended", "09:00"), event("exam_ended", "09:30"), event("final", "10:00")), "R1001")
+    assert got["minutes"].tolist() == [30]
+
+
 def test_cancelled_exam_waits_for_nothing():
     got = explain_gaps(exam(event("ordered", "08:00"), event("cancelled", "08:30")), "R1001", as_of=pd.Timestamp("2025-11-11T12:00Z"))
     assert got[["end_milestone", "owner"]].values.tolist() == [["cancelled", "scheduling"]]

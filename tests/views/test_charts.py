@@ -128,6 +128,10 @@ def test_backlog_line_is_the_table():
     assert ax.get_xlabel() == "time (America/Chicago)" and ax.get_ylim()[0] == 0
 
 
+def test_empty_backlog_says_so():
+    assert plot_backlog(conform([], BACKLOG)).get_title(loc="left") == "No exams reached the start"
+
+
 def test_findings_are_stacked_per_desk_with_their_counts():
     given = [("U02", "radiologist")] * 3 + [("U01", "technologist")] * 2 + [("U02", "technologist")] * 4
     ax = plot_findings(conform([{"code": c, "owner": o} for c, o in given], FINDINGS))
