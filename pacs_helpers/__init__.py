@@ -1,1 +1,30 @@
 """PACS workbook: DICOM headers, DICOM network logs and HL7 v2 logs as tables, findings and fixes."""
+
+from .analyses.links import link_exams, links_table
+from .analyses.matching import find_mismatches, rank_candidates
+from .analyses.network import summarize_links, summarize_throughput
+from .analyses.turnaround import measure_backlog, measure_turnaround, summarize_turnaround
+from .department import Department, build_department
+from .fixes.corrections import apply_corrections, find_stale, read_corrections, record_correction, undo_correction, verify_corrections
+from .milestones import best_events
+from .readers.account import show_rejected, summarize_account
+from .readers.dicomlog import read_dicom_log
+from .readers.headers import read_headers
+from .readers.hl7log import read_hl7_log
+from .site import Site
+from .tables import AccountingError, TableError, conform
+from .views.briefing import write_briefing
+from .views.casefile import explain_gaps, plot_exam
+from .views.charts import plot_backlog, plot_findings, plot_throughput, plot_turnaround, plot_turnaround_by
+from .views.widgets import ExamCaseFile, FixBench
+
+__all__ = [
+    "Site", "TableError", "AccountingError", "conform",
+    "read_headers", "read_hl7_log", "read_dicom_log", "summarize_account", "show_rejected",
+    "Department", "build_department", "best_events",
+    "measure_turnaround", "summarize_turnaround", "measure_backlog",
+    "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_throughput", "summarize_links",
+    "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",
+    "plot_turnaround", "plot_turnaround_by", "plot_backlog", "plot_findings", "plot_throughput", "plot_exam", "explain_gaps",
+    "FixBench", "ExamCaseFile", "write_briefing",
+]

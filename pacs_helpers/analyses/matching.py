@@ -50,7 +50,7 @@ def _candidates_of(finding, links, site, by_uid):
         when = "scheduled_at" if pd.notna(order["scheduled_at"]) else "ordered_at"
         return candidates_table(finding["finding_id"], candidate_studies(order, links, site, of=links.orders_of, when=when), links, "study")
     rows = []
-    for s in positions:
+    for s in positions if finding["code"] != "U02" else []:
         for o in links.orders_of.get(s, []):
             row = linked_candidate(finding["finding_id"], links.studies[s], links.of_order[o][0])
             rows.append(row.assign(candidate_accession_number=links.orders[o]["accession_number"]))

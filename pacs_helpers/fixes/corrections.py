@@ -98,9 +98,21 @@ def _apply_one(dept, decision):
         if rows.any():
             met = True
             table.loc[rows, decision["field"]] = decision["new"]
-    if met and decision["kind"] == "link":
+            if decision["field"] == "patient_id":
+                _follow_identity(table, rows, decision["new"], dept)
+    if met and decision["field"] == "accession_number":
         _move_events(dept.events, decision)
     return met
+
+
+def _follow_identity(table, rows, patient_id, dept):
+    """Name, birth date and sex go with the ID, as registration and orders last gave them."""
+    for known in (dept.orders, dept.patients):
+        person = known[known["patient_id"] == patient_id]
+        if len(person):
+            for column in ("patient_name", "patient_birth_date", "patient_sex"):
+                table.loc[rows, column] = person[column].iloc[-1]
+            return
 
 
 def _move_events(events, decision):

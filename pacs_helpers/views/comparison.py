@@ -1,0 +1,61 @@
+"""Both sides of a finding, field by field: what the feed says and what the images say."""
+
+import difflib
+import html
+
+import pandas as pd
+
+FIELDS = (("patient_id", "Patient ID"), ("patient_name", "Patient name"), ("patient_birth_date", "Birth date"), ("patient_sex", "Sex"),
+          ("accession_number", "Accession number"), ("modality", "Modality"), ("what", "Procedure / study"), ("body_part_examined", "Body part"), ("at", "Time"))
+
+
+def sides_of(finding, dept, accession="", study_uid=""):
+    """`(order or report, study)` as dicts of text to compare, for a finding and the candidate chosen for it; an absent side is {}."""
+    uid = study_uid or finding["study_instance_uid"].split(" ")[0]
+    studies = dept.studies[dept.studies["study_instance_uid"] == uid] if uid else dept.studies.head(0)
+    if studies.empty and accession:
+        studies = dept.studies[dept.studies["accession_number"] == accession]
+    messages = finding["message_control_id"].split()
+    reports = dept.reports[dept.reports["message_control_id"].isin(messages)]
+    number = accession or finding["accession_number"]
+    orders = dept.orders[(dept.orders["accession_number"] == number) & (number != "")]
+    if orders.empty and not studies.empty:
+        own = studies["study_instance_uid"].iloc[0]
+        orders = dept.orders[dept.orders["study_instance_uid"] == own]
+    feed = reports if messages and not reports.empty else orders if not orders.empty else dept.reports[(dept.reports["accession_number"] == number) & (number != "")]
+    return _side(feed, "procedure_name", ("observed_at", "scheduled_at", "ordered_at")), _side(studies, "study_description", ("started_at", "study_at"))
+
+
+def _side(rows, what, times):
+    if rows.empty:
+        return {}
+    row = rows.iloc[0]
+    at = next((row[t] for t in times if t in row and pd.notna(row[t])), None)
+    return {**{name: str(row.get(name, "") or "") for name, _ in FIELDS}, "what": str(row.get(what, "") or ""), "at": f"{at:%Y-%m-%d %H:%M} UTC" if at is not None else ""}
+
+
+def comparison_table(feed, study):
+    """An HTML table of both sides, every value escaped; differing characters are marked and each row says same, differs or one side only."""
+    rows = "".join(_row(label, feed.get(name, ""), study.get(name, ""), name) for name, label in FIELDS)
+    heads = "".join(f"<th scope='col' style='text-align:left;padding:2px 14px 2px 0'>{h}</th>" for h in ("Field", "Order or report", "Images", ""))
+    absent = "" if feed and study else f"<p><em>{'No order or report' if not feed else 'No study'} to compare with yet: pick a candidate, or look in the other system.</em></p>"
+    return f"<table style='border-collapse:collapse;line-height:1.5'><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{absent}"
+
+
+def _row(label, one, other, name):
+    same = one == other
+    verdict = "" if not one and not other else "same" if same else "only one side" if not one or not other else "differs" if name not in ("what", "at") else "compare"
+    left, right = (_marked(one, other), _marked(other, one)) if verdict == "differs" else (html.escape(one), html.escape(other))
+    weight = "font-weight:600" if verdict == "differs" else "color:#555"
+    cell = "padding:2px 14px 2px 0;border-top:1px solid #ddd;vertical-align:top;white-space:pre-wrap"
+    return (f"<tr><th scope='row' style='text-align:left;font-weight:400;color:#555;{cell}'>{label}</th><td style='{cell}'>{left or '–'}</td>"
+            f"<td style='{cell}'>{right or '–'}</td><td style='{weight};{cell}'>{verdict}</td></tr>")
+
+
+def _marked(text, other):
+    """`text` with the characters that `other` does not have at that place in <mark>; outer spaces made visible."""
+    out = []
+    for tag, i, j, _, _ in difflib.SequenceMatcher(None, text, other, autojunk=False).get_opcodes():
+        piece = html.escape(text[i:j]).replace(" ", "&middot;" if tag != "equal" else " ")
+        out.append(piece if tag == "equal" or not piece else f"<mark style='background:#ffe08a'>{piece}</mark>")
+    return "".join(out)

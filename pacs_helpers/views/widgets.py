@@ -1,0 +1,253 @@
+"""What a person touches: the fix bench and the exam case file. State is visible tables; every button is one line."""
+
+import hashlib
+import html
+import io
+
+import ipywidgets as w
+import matplotlib.pyplot as plt
+
+from ..analyses.links import merged_ids
+from ..analyses.matching import rank_candidates
+from ..fixes.corrections import last_decision, read_corrections, record_correction, undo_correction
+from ..fixes.ledger import LedgerError
+from ..tables import TableError
+from .casefile import plot_exam
+from .comparison import comparison_table, sides_of
+from .keyguard import KeyGuard
+
+ALL = "all"
+MANY_STUDIES = ("U08", "U09", "U10")
+WIDE = {"width": "100%"}
+
+
+class FixBench:
+    """The widget that steps through `findings`: compare, choose a candidate, accept, reject, correct a patient ID, undo.
+
+    Each decision is one record of the ledger at `ledger`, made in the name of `decided_by`. `bench.findings` are those in view,
+    `bench.decisions` what stands in the ledger, `bench.finding` the one on the bench.
+    """
+
+    def __init__(self, findings, dept, *, ledger, decided_by, site, candidates=None):
+        self.dept, self.ledger, self.decided_by, self.site = dept, ledger, decided_by, site
+        self.all_findings = findings.reset_index(drop=True)
+        self.candidates = rank_candidates(findings, dept, site=site) if candidates is None else candidates
+        self.position, self.seen = 0, 0
+        self._make_widgets()
+        self._show()
+
+    @property
+    def decisions(self):
+        return read_corrections(self.ledger)
+
+    @property
+    def findings(self):
+        """The undecided findings that the chosen desk and kind leave in view."""
+        left = self.all_findings[~self.all_findings["finding_id"].isin(self.decisions["finding_id"])]
+        for column, chosen in (("owner", self.owner.value), ("code", self.code.value)):
+            left = left if chosen == ALL else left[left[column] == chosen]
+        return left.reset_index(drop=True)
+
+    @property
+    def finding(self):
+        view = self.findings
+        return view.iloc[min(self.position, len(view) - 1)].to_dict() if len(view) else None
+
+    # The view
+
+    def _make_widgets(self):
+        known = self.all_findings
+        self.owner = w.Dropdown(options=[ALL, *sorted(known["owner"].dropna().unique())], description="Desk", style={"description_width": "3rem"})
+        self.code = w.Dropdown(options=[ALL, *sorted(known["code"].dropna().astype(str).unique())], description="Kind", style={"description_width": "3rem"}, layout={"width": "11rem"})
+        self.back, self.next = w.Button(description="Previous", layout={"width": "7rem"}), w.Button(description="Next", layout={"width": "7rem"})
+        self.progress, self.title, self.sides, self.message = w.Label(), w.HTML(layout=WIDE), w.HTML(layout=WIDE), w.HTML(layout=WIDE)
+        self.choice = w.Select(rows=5, description="Candidates", layout={"width": "100%"}, style={"description_width": "6rem"})
+        self.patient_id = w.Text(description="Patient ID", layout={"width": "22rem"}, style={"description_width": "6rem"})
+        self.note = w.Text(description="Note", placeholder="why, in a few words", layout={"width": "32rem"}, style={"description_width": "3rem"})
+        self.accept = w.Button(description="Accept match", button_style="success", tooltip="Record that the chosen candidate is the partner")
+        self.reject = w.Button(description="No match here", tooltip="Record that this was reviewed and has no partner, or is no error")
+        self.save_id = w.Button(description="Save patient ID", tooltip="Record that the images belong to this patient ID")
+        self.undo = w.Button(description="Undo last", tooltip="Take back the last decision that stands, by a new record")
+        for button, action in ((self.back, lambda _: self.step(-1)), (self.next, lambda _: self.step(1)), (self.accept, lambda _: self.accept_match()),
+                               (self.reject, lambda _: self.reject_match()), (self.save_id, lambda _: self.save_patient_id()), (self.undo, lambda _: self.undo_last())):
+            button.on_click(action)
+        for chooser in (self.owner, self.code):
+            chooser.observe(lambda _: self._restart(), "value")
+        self.choice.observe(lambda _: self._show_sides(), "value")
+        rows = [w.HBox([self.owner, self.code, self.back, self.next, self.progress]), self.title, self.choice, self.sides,
+                w.HBox([self.patient_id, self.save_id]), w.HBox([self.accept, self.reject, self.undo, self.note]), self.message]
+        self.box = w.VBox([KeyGuard(), *rows], layout={"border": "1px solid #c8c8cc", "padding": "12px", "width": "100%"})
+        self.box.add_class("pacs-keys")
+
+    def _restart(self):
+        self.position = 0
+        self._show()
+
+    def _show(self):
+        finding, n = self.finding, len(self.findings)
+        self.position = min(self.position, max(0, n - 1))
+        self.progress.value = f"{self.position + 1} of {n} open; {len(self.decisions)} decided" if n else f"none open; {len(self.decisions)} decided"
+        for button in (self.reject, self.choice, self.patient_id, self.note):
+            button.disabled = finding is None
+        self.undo.disabled = self.decisions.empty
+        self.back.disabled, self.next.disabled = self.position == 0, self.position >= n - 1
+        self.title.value = title_of_finding(finding) if finding else "<p><strong>Nothing left to decide here.</strong> Choose another desk or kind, or apply the corrections.</p>"
+        mine = self.candidates[self.candidates["finding_id"] == finding["finding_id"]] if finding else self.candidates.head(0)
+        self.choice.options = [(describe_candidate(row), i) for i, row in mine.iterrows()]
+        self.choice.index = None                # nothing is chosen until a person chooses
+        self.seen = last_decision(self.ledger, self._target()) if finding else 0
+        self._show_sides()
+
+    def _chosen(self):
+        return self.candidates.loc[self.choice.value].to_dict() if self.choice.value is not None else {}
+
+    def _show_sides(self):
+        finding, chosen = self.finding, self._chosen()
+        self.accept.disabled = not chosen and not (finding and finding["code"] in MANY_STUDIES)
+        if finding is None:
+            self.sides.value, self.patient_id.value, self.save_id.disabled = "", "", True
+            return
+        feed, study = sides_of(finding, self.dept, chosen.get("candidate_accession_number", ""), chosen.get("candidate_study_instance_uid", "").split(" ")[0])
+        self.sides.value = comparison_table(feed, study)
+        self.patient_id.value = current_id(feed.get("patient_id", ""), self.dept) if finding["code"].startswith("U05") else study.get("patient_id", "")
+        self.save_id.disabled = not finding["study_instance_uid"]
+
+    # The decisions
+
+    def step(self, by):
+        self.position = max(0, min(self.position + by, len(self.findings) - 1))
+        self.message.value = ""
+        self._show()
+
+    def accept_match(self):
+        finding, chosen = self.finding, self._chosen()
+        if finding is None or (not chosen and finding["code"] not in MANY_STUDIES):
+            return self._say("Choose a candidate first.")
+        return self._record(**match_decision(finding, chosen, self.dept))
+
+    def reject_match(self):
+        return self._record(kind="dismiss", target=self._target(), reason="reviewed: no partner, or no error")
+
+    def save_patient_id(self):
+        uid, new = self.finding["study_instance_uid"].split(" ")[0], self.patient_id.value.strip()
+        old = self.dept.studies.loc[self.dept.studies["study_instance_uid"] == uid, "patient_id"].iloc[0]
+        if new == old or not new:
+            return self._say("The images carry this patient ID already; nothing to record." if new else "Type the patient ID first.")
+        return self._record(kind="patient_id", target=uid, old=old, new=new, reason="patient ID corrected")
+
+    def undo_last(self):
+        standing = self.decisions
+        if standing.empty:
+            return self._say("Nothing to undo.")
+        return self._try(lambda: undo_correction(self.ledger, standing["id"].iloc[-1], decided_by=self.decided_by, text=self.note.value), "Undone.")
+
+    def _target(self):
+        finding = self.finding
+        return finding["finding_id"] if finding else ""
+
+    def _record(self, **decision):
+        finding = self.finding
+        shown = hashlib.sha256((finding["evidence"] + self.sides.value).encode()).hexdigest()
+        return self._try(lambda: record_correction(self.ledger, **decision, text=self.note.value, evidence=f"{finding['evidence']} [shown {shown[:16]}]",
+                                                   decided_by=self.decided_by, finding_id=finding["finding_id"], expect=self._expected(decision["target"])), "Saved.")
+
+    def _expected(self, target):
+        return self.seen if target == self._target() else last_decision(self.ledger, target)
+
+    def _try(self, action, words):
+        try:
+            record = action()
+        except (LedgerError, TableError) as error:
+            return self._say(f"NOT saved. {error}", bad=True)
+        self.note.value = ""
+        self._show()
+        return self._say(f"{words} Record {record['seq']}.")
+
+    def _say(self, words, bad=False):
+        self.message.value = f"<span role='status' style='{'color:#a40000;font-weight:600' if bad else 'color:#1a5e20'}'>{html.escape(words)}</span>"
+
+    def _repr_mimebundle_(self, **_):
+        bundle = self.box._repr_mimebundle_()
+        bundle = bundle[0] if isinstance(bundle, tuple) else bundle
+        still = f"<p><em>Fix bench, {html.escape(self.progress.value)}. Run the notebook to use it.</em></p>{self.title.value}{self.sides.value}"
+        return {**bundle, "text/html": still, "text/plain": f"Fix bench: {self.progress.value}"}
+
+
+def title_of_finding(finding):
+    """The finding as HTML: code, desk, confidence, evidence and what to do, all escaped."""
+    e = {k: html.escape(str(v)) for k, v in finding.items()}
+    return (f"<div style='margin:6px 0'><strong style='font-size:1.1em'>{e['code']} on the desk of: {e['owner']}</strong> &nbsp; accession {e['accession_number'] or 'none'}, "
+            f"confidence {finding['confidence']:.0%}<br>{e['evidence']}<br><em>{e['suggested_correction']}</em></div>")
+
+
+def describe_candidate(row):
+    """A candidate in one line: score, accession number and the reasons."""
+    return f"{row['score']:.0%}   {row['candidate_accession_number'] or 'no accession'}   {row['reasons']}"
+
+
+def current_id(patient_id, dept):
+    """The patient ID after the merges that registration has announced."""
+    return merged_ids(dept.patients).get(patient_id, patient_id)
+
+
+def match_decision(finding, chosen, dept):
+    """What accepting means, as arguments of record_correction: merge several studies, mend an ID, or link a report or study to the exam."""
+    uid = finding["study_instance_uid"].split(" ")[0]
+    if finding["code"] in MANY_STUDIES:
+        return {"kind": "merge", "target": finding["finding_id"], "reason": "one exam"}
+    accession = chosen["candidate_accession_number"]
+    if finding["code"].startswith("U05") and uid:
+        feed, study = sides_of(finding, dept, accession, uid)
+        right = current_id(feed.get("patient_id", ""), dept)
+        if right and right != study["patient_id"] and not finding["message_control_id"]:
+            return {"kind": "patient_id", "target": uid, "old": study["patient_id"], "new": right, "reason": "images get the order's patient ID"}
+        return {"kind": "dismiss", "target": finding["finding_id"], "reason": "reviewed: the pair is right as it is"}
+    report = finding["message_control_id"].split()
+    if report and accession:
+        old = dept.reports.loc[dept.reports["message_control_id"] == report[0], "accession_number"].iloc[0]
+        return {"kind": "link", "target": report[0], "old": old, "new": accession, "reason": "report belongs to this exam"}
+    if uid and accession:
+        old = dept.studies.loc[dept.studies["study_instance_uid"] == uid, "accession_number"].iloc[0]
+        if old != accession:
+            return {"kind": "link", "target": uid, "old": old, "new": accession, "reason": "images belong to this exam"}
+    if not uid and accession and chosen["candidate_study_instance_uid"]:
+        uid = chosen["candidate_study_instance_uid"].split(" ")[0]
+        old = dept.studies.loc[dept.studies["study_instance_uid"] == uid, "accession_number"].iloc[0]
+        return {"kind": "link", "target": uid, "old": old, "new": finding["accession_number"], "reason": "images belong to this exam"}
+    return {"kind": "dismiss", "target": finding["finding_id"], "reason": "reviewed: the pair is right as it is"}
+
+
+class ExamCaseFile:
+    """The widget that shows one exam's life: type an accession number, press Enter or Show. `case.accession_number` is what is shown."""
+
+    def __init__(self, dept, *, site, findings=None):
+        self.dept, self.site, self.findings = dept, site, findings
+        self.accession_number = ""
+        self.box_text = w.Text(description="Accession", placeholder="accession number", style={"description_width": "5rem"}, continuous_update=False)
+        self.show = w.Button(description="Show", button_style="primary")
+        self.message, self.image = w.HTML(), w.Image(format="png", layout={"max_width": "100%", "display": "none"})
+        self.show.on_click(lambda _: self.open(self.box_text.value))
+        self.box_text.observe(lambda change: self.open(change["new"]), "value")
+        self.box = w.VBox([KeyGuard(), w.HBox([self.box_text, self.show]), self.message, self.image])
+        self.box.add_class("pacs-keys")
+
+    def open(self, accession_number):
+        """Shows an exam; an unknown number leaves a sentence in `message`."""
+        if not accession_number.strip():
+            return
+        try:
+            axes = plot_exam(self.dept, accession_number.strip(), site=self.site, findings=self.findings)
+        except TableError as error:
+            self.message.value, self.image.layout.display = html.escape(str(error)), "none"
+            return
+        stream = io.BytesIO()
+        axes.figure.savefig(stream, format="png", dpi=110)
+        plt.close(axes.figure)
+        self.accession_number, self.message.value = accession_number.strip(), f"Exam {html.escape(accession_number.strip())}: one lane for each system, gaps coloured."
+        self.image.value, self.image.layout.display = stream.getvalue(), "block"
+
+    def _repr_mimebundle_(self, **_):
+        bundle = self.box._repr_mimebundle_()
+        bundle = bundle[0] if isinstance(bundle, tuple) else bundle
+        return {**bundle, "text/html": "<p><em>Exam case file: run the notebook and type an accession number.</em></p>", "text/plain": "Exam case file"}
+
