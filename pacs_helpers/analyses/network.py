@@ -6,6 +6,7 @@ from ..tables import INSTANT, LINK_RATES, THROUGHPUT, TableError, conform, requi
 
 PAIR = ["calling_ae_title", "called_ae_title"]
 MOST_ROWS = 5_000_000
+ROUNDED_TO = 1 << 20        # Orthanc logs a size as whole MB, rounded up
 NEEDED = ["association_id", "service", "started_at", "ended_at", *PAIR, "status_category", "n_bytes", "n_bytes_source"]
 
 
@@ -43,27 +44,29 @@ def summarize_links(operations, associations):
 
     `mbit_per_s_association` is what a user waits for, `mbit_per_s_flow` what the line carries while data are under way, `instances_per_s`
     what the receiver answers; small objects and a slow answer pull the first far below the second, so it is not the link's speed.
-    Counts are of everything; the rates stand on unambiguous associations with an end that stored something, and the megabits
-    on those of them of which every size is known. Flow runs from the request to the last byte of the data set where the source
-    tells it, else to the answer, whose wait is then in it: `flow_source` says which. Flows that overlap count once.
+    Counts are of everything; the rates stand on unambiguous associations with an end, and the megabits on those of them of which every
+    size is known. Sizes rounded up to whole MB give no megabits where the rounding could be a quarter of them: small objects. Flow runs
+    from the request to the last byte of the data set where the source tells it, else to the answer, whose wait is then in it:
+    `flow_source` says which. Flows that overlap count once. A C-GET counts for the pair its data went between.
     """
     require_columns(associations, ["association_id", *PAIR, "started_at", "ended_at", "outcome", "is_ambiguous"], "associations")
-    stores = _stores(operations)
-    held = _time_associations(stores, associations)
-    timed, sized = held[held["is_timed"]], held[held["is_timed"] & held["is_sized"]]
-    flow = _flow(stores[~stores["association_id"].isin(held.loc[held["is_ambiguous"], "association_id"])])
-    waited, carried = (rows.groupby(PAIR)[["seconds", "n_stored", "n_bytes"]].sum() for rows in (timed, sized))
-    n_held = held.groupby(PAIR).agg(
+    stores, is_ambiguous = _stores(operations), associations["is_ambiguous"].fillna(False).astype(bool)
+    is_broken = associations["outcome"].notna() & (associations["outcome"] != "released")
+    held = associations.assign(is_ambiguous=is_ambiguous, is_broken=is_broken).groupby(PAIR).agg(
         n_associations=("association_id", "size"), n_not_released=("is_broken", "sum"), n_ambiguous=("is_ambiguous", "sum"))
-    table = n_held.join(_add_up(stores, PAIR).set_index(PAIR), how="outer").sort_index()
-    counts = [*n_held.columns, "n_instances", "n_failed", "n_sized"]
+    table = held.join(_add_up(stores, PAIR).set_index(PAIR), how="outer").sort_index()
+    counts = [*held.columns, "n_instances", "n_failed", "n_sized"]
     table[counts] = table[counts].fillna(0)
     table["n_bytes"] = table["n_bytes"].mask(table["n_instances"] == 0, 0)
+    flow = _flow(stores[~stores["association_id"].isin(associations.loc[is_ambiguous, "association_id"])])
+    timed = _timed(stores, associations[~is_ambiguous])
+    waited, carried = (rows.groupby(PAIR)[["seconds", "n_stored", "n_bytes", "slack"]].sum() for rows in (timed, timed[timed["is_sized"]]))
+    known = stores[stores["n_bytes"].notna()].groupby(PAIR)[["n_bytes", "slack"]].sum()
     table = table.assign(
         association_seconds=waited["seconds"], flow_seconds=flow["seconds"], flow_source=flow["source"],
-        mbit_per_s_association=_rate(carried["n_bytes"] * 8e-6, carried["seconds"]),
-        mbit_per_s_flow=_rate(flow["n_bytes"] * 8e-6, flow["seconds"]),
-        instances_per_s=_rate(waited["n_stored"], waited["seconds"]), mean_object_mbytes=_rate(table["n_bytes"] * 1e-6, table["n_sized"]))
+        mbit_per_s_association=_rate(_telling(carried) * 8e-6, carried["seconds"]),
+        mbit_per_s_flow=_rate(_telling(flow) * 8e-6, flow["seconds"]),
+        instances_per_s=_rate(waited["n_stored"], waited["seconds"]), mean_object_mbytes=_rate(_telling(known) * 1e-6, table["n_sized"]))
     return conform(table.drop(columns="n_sized").reset_index(), LINK_RATES)
 
 
@@ -71,7 +74,9 @@ def _stores(operations):
     require_columns(operations, NEEDED, "operations")
     stores = operations[operations["service"] == "C-STORE"]
     is_failed = stores["status_category"].isin(["Failure", "Cancel"])
-    return stores.assign(is_failed=is_failed, n_stored=(~is_failed).astype("Int64"), n_bytes=stores["n_bytes"].mask(is_failed))
+    n_bytes = stores["n_bytes"].mask(is_failed)
+    slack = (stores["n_bytes_source"].eq("mb_rounded") & n_bytes.notna()).astype("int64") * ROUNDED_TO
+    return stores.assign(is_failed=is_failed, n_stored=(~is_failed).astype("Int64"), n_bytes=n_bytes, slack=slack)
 
 
 def _width(every):
@@ -98,15 +103,19 @@ def _add_up(stores, keys):
     return rows.assign(n_bytes_source=words.groupby(level=keys, dropna=False)["source"].agg(", ".join)).reset_index()
 
 
-def _time_associations(stores, associations):
-    per = stores.groupby("association_id").agg(n_stored=("n_stored", "sum"), n_sized=("n_bytes", "count"), n_bytes=("n_bytes", "sum"))
-    held = associations[["association_id", *PAIR, "started_at", "ended_at", "outcome", "is_ambiguous"]].join(per, on="association_id")
-    seconds = (held["ended_at"] - held["started_at"]).dt.total_seconds()
-    is_ambiguous = held["is_ambiguous"].fillna(False).astype(bool)
-    return held.assign(
-        seconds=seconds, is_ambiguous=is_ambiguous, is_broken=held["outcome"].notna() & (held["outcome"] != "released"),
-        is_timed=(seconds > 0) & (held["n_stored"].fillna(0) > 0) & ~is_ambiguous,
-        is_sized=held["n_sized"].eq(held["n_stored"]).fillna(False))
+def _timed(stores, associations):
+    """One row per association and pair whose data it carried, with the seconds the association was open."""
+    carried = stores[stores["n_stored"] > 0].groupby(["association_id", *PAIR]).agg(
+        n_stored=("n_stored", "sum"), n_sized=("n_bytes", "count"), n_bytes=("n_bytes", "sum"), slack=("slack", "sum")).reset_index()
+    open_for = associations.set_index("association_id")
+    open_for = (open_for["ended_at"] - open_for["started_at"]).dt.total_seconds().rename("seconds")
+    timed = carried.join(open_for, on="association_id")
+    return timed[timed["seconds"] > 0].assign(is_sized=timed["n_sized"] == timed["n_stored"])
+
+
+def _telling(rows):
+    """The bytes, missing where rounding up could be more than a quarter of them."""
+    return rows["n_bytes"].mask(rows["slack"] > rows["n_bytes"] / 4)
 
 
 def _flow(stores):
@@ -119,7 +128,7 @@ def _flow(stores):
     since = stores["started_at"].where(~(reached > stores["started_at"]), reached)
     seconds = (stores["until"] - since).dt.total_seconds().clip(lower=0)
     flow = stores.assign(seconds=seconds).groupby(PAIR).agg(
-        n_bytes=("n_bytes", "sum"), seconds=("seconds", "sum"), tells=("tells", "first"))
+        n_bytes=("n_bytes", "sum"), slack=("slack", "sum"), seconds=("seconds", "sum"), tells=("tells", "first"))
     return flow.assign(source=flow["tells"].map({True: "request to last byte", False: "request to answer"}))
 
 

@@ -15,7 +15,8 @@ from .axes import BLUE, COLOURS, FINDING_NAMES, HATCHES, RED, base_axes, span
 # Whose work brings an exam to a milestone; a pair where it depends on where it comes from.
 DESK = {"ordered": "nobody", "scheduled": "scheduling", "arrived": "scheduling", "exam_started": "technologist",
         "exam_ended": "technologist", "images_available": "network", "opened": "radiologist", "dictated": "radiologist",
-        "preliminary": "radiologist", "final": "radiologist", "addended": "nobody", "delivered": "interface team", "cancelled": "scheduling",
+        "preliminary": "radiologist", "final": "radiologist", "addended": "nobody", "delivered": "interface team",
+        "cancelled": "scheduling",
         ("ordered", "exam_started"): "scheduling", ("arrived", "scheduled"): "nobody", ("exam_started", "images_available"): "technologist"}
 DESKS = ("scheduling", "technologist", "network", "radiologist", "interface team")
 LOOK = {"nobody": ("white", ""), **{desk: (COLOURS[i], HATCHES[i]) for i, desk in enumerate(DESKS)}}

@@ -16,6 +16,7 @@ from .axes import (
 
 FEW = 11                # fewer exams than this make no percentile to lean on
 LANE_HEIGHT = 0.72
+SOURCE_WORDS = {"mb_rounded": "rounded up to whole MB (so at most)", "pdv_dots": "counted in PDVs (so at most)"}
 
 
 def plot_turnaround(intervals, *, site=None, ax=None):
@@ -173,7 +174,8 @@ def _throughput_title(throughput, lanes, edges, unit):
     if not lanes:
         return "No stores with a time"
     untimed = throughput.loc[throughput["bucket_start"].isna(), ["n_instances", "n_failed"]].sum().sum()
-    sources = sorted(throughput["n_bytes_source"].str.findall(r"[a-z_]+").explode().dropna().unique())
+    told = throughput["n_bytes_source"].str.findall(r"[a-z_]+").explode().dropna().unique()
+    sources = [SOURCE_WORDS.get(word, word) for word in sorted(told)]
     notes = ["× some stores failed"] * bool(throughput["n_failed"].sum() > 0)
     notes += [f"{untimed} stores without a time not shown"] * bool(untimed)
     notes += ["hatched: sizes not known"] * (unit == "Mbit/s" and any(lane["n_bytes"].isna().any() for lane in lanes.values()))

@@ -111,6 +111,21 @@ def test_association_with_an_unknown_size_gives_objects_per_second_but_no_megabi
     assert got["n_bytes_source"] == "exact 1, missing 1"
 
 
+def test_sizes_rounded_up_give_no_rate_for_small_objects_and_one_for_large():
+    small = [store("09:00:01", n_bytes=1 << 20, source="mb_rounded"), store("09:00:02", n_bytes=1 << 20, source="mb_rounded")]
+    large = [store("09:00:01", n_bytes=8 << 20, source="mb_rounded", calling="CR1", association="2")]
+    got = link([*small, *large], [association("09:00:00", 4), association("09:00:00", 4, "2", calling="CR1")])
+    rates = ["mbit_per_s_association", "mbit_per_s_flow", "mean_object_mbytes"]
+    assert got.loc[("CT1", "PACS"), rates].isna().all() and got.loc[("CT1", "PACS"), "instances_per_s"] == 0.5
+    assert got.loc[("CR1", "PACS"), rates].tolist() == pytest.approx([8.388608 * 8 / 4, 8.388608 * 8, 8.388608])
+
+
+def test_what_a_workstation_gets_counts_for_the_pair_it_went_between():
+    got = link([store("09:00:01", calling="PACS", called="WS1")], [association("09:00:00", 4, calling="WS1")])
+    assert got.loc[("PACS", "WS1"), ["n_associations", "n_instances", "instances_per_s"]].tolist() == [0, 1, 0.25]
+    assert got.loc[("WS1", "PACS"), ["n_associations", "n_instances"]].tolist() == [1, 0]
+
+
 def test_pair_that_only_failed_to_connect_is_a_row():
     got = link([], [association("09:00:00", None, calling="US1", outcome="rejected")]).loc[("US1", "PACS")]
     assert (got["n_associations"], got["n_not_released"], got["n_instances"], got["n_bytes"]) == (1, 1, 0, 0)
