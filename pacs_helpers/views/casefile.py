@@ -24,7 +24,8 @@ BEFORE_THE_EXAM, OF_THE_EXAM = ("ordered", "scheduled", "arrived"), ("scheduled"
 ONE_WAY = ("arrived", "exam_started", "exam_ended", "images_available", "dictated", "preliminary", "final", "delivered")
 DEVICES_DIFFER = pd.Timedelta(minutes=10)       # PS3.17 R.6: clocks that nobody sets are off by 5 to 10 minutes
 GAP_COLUMNS = ["start_milestone", "end_milestone", "start", "end", "minutes", "owner", "is_open", "is_possible", "doubt"]
-LABEL_LENGTH = 40
+LABEL_LENGTH = 44
+ROOM_AT_THE_END = 32        # characters, for the labels of the last records and the legend
 
 
 def explain_gaps(dept, accession_number, *, site=None, as_of=None):
@@ -73,7 +74,7 @@ def plot_exam(dept, accession_number, *, site, findings=None, as_of=None, ax=Non
     ax.set_yticks([*np.arange(len(LANES)) + 0.3, len(LANES) + 0.35], [*reversed(LANES), "gaps"])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(-0.1, len(LANES) + 1)
-    ax.set_xlim(-0.3, (place(knots[-1]) if knots else 1) + LABEL_LENGTH * width)
+    ax.set_xlim(-0.3, (place(knots[-1]) if knots else 1) + ROOM_AT_THE_END * width)
     note = "; × a record with problems" if (trace["problems"] != "").any() else ""
     ax.set_xlabel(f"milestone, time ({site.time_zone}); distances grow with the logarithm of the wait{note}")
     ax.set_title(_headline(exam[0][0], gaps, reached, _about(findings, exam)), loc="left", fontsize=10)
@@ -182,14 +183,14 @@ def _scale(reached, trace, gaps):
 
 def _character_width(ax, total):
     inches = max(ax.figure.get_figwidth() * ax.get_position().width, 1)
-    share = LABEL_LENGTH * 0.056 / inches
+    share = ROOM_AT_THE_END * 0.056 / inches
     return total * 0.056 / inches / max(1 - share, 0.3)
 
 
 def _longest(gaps):
     """The index of the longest wait; nobody waits for an addendum, or for an order entered after the exam."""
     is_wait = gaps["is_possible"].astype(bool) & ~gaps["end_milestone"].isin(["ordered", "addended"])
-    return gaps["minutes"].where(is_wait, -1).idxmax() if len(gaps) else None
+    return gaps["minutes"].where(is_wait, -1).idxmax() if is_wait.any() else None
 
 
 def _draw_gaps(ax, gaps, place):
@@ -220,7 +221,7 @@ def _draw_lane(ax, rows, row, place, width):
     for i, (x, words) in enumerate(marks):
         if x < taken:
             continue
-        text = textwrap.shorten(words, LABEL_LENGTH - 8, placeholder="…")
+        text = textwrap.shorten(words, LABEL_LENGTH, placeholder="…")
         taken = x + (len(text) + 1) * width
         if any(other < taken for other, _ in marks[i + 1:]):
             taken += 8 * width
@@ -239,15 +240,21 @@ def _draw_milestones(ax, reached, place, zone):
 
 
 def _headline(accession_number, gaps, reached, about):
-    if not len(gaps):
-        lines = [f"Exam {accession_number}: " + (f"only {reached[0]['milestone']} is known" if reached else "no milestone is known")]
+    longest = _longest(gaps)
+    if longest is None:
+        known = ", ".join(m["milestone"] for m in reached) or "no milestone"
+        lines = [f"Exam {accession_number}: no wait to show, {known} is known"]
     else:
-        gap = gaps.loc[_longest(gaps)]
-        wait = "waiting for" if gap["is_open"] else "to"
-        desk = gap["owner"] if gap["owner"] != "nobody" else "cannot be told"
-        so_far = " so far" if gap["is_open"] else ""
-        lines = [f"Exam {accession_number}: longest gap {gap['start_milestone']} {wait} {gap['end_milestone']}, "
-                 f"{span(gap['minutes'])}{so_far}, desk: {desk}"]
+        lines = [f"Exam {accession_number}: longest gap {_gap_words(gaps.loc[longest])}"]
+        later = gaps[~gaps["start_milestone"].isin(BEFORE_THE_EXAM)]
+        if gaps.loc[longest, "start_milestone"] in BEFORE_THE_EXAM and _longest(later) is not None:
+            lines.append(f"Longest once the exam had begun: {_gap_words(later.loc[_longest(later)])}")
     lines += [f"Findings: {', '.join(about)}"] if about else []
     lines += [f"Doubt: {doubt}" for text in gaps["doubt"] for doubt in text.split("; ") if doubt]
     return "\n".join(textwrap.fill(line, 138) for line in lines)
+
+
+def _gap_words(gap):
+    desk = gap["owner"] if gap["owner"] != "nobody" else "cannot be told"
+    to, so_far = (" waiting for ", " so far") if gap["is_open"] else (" to ", "")
+    return f"{gap['start_milestone']}{to}{gap['end_milestone']}, {span(gap['minutes'])}{so_far}, desk: {desk}"

@@ -50,12 +50,12 @@ def plot_turnaround_by(intervals, by, *, site=None, ax=None):
     """Median (with its 95 % interval) and p90 of each group on a log scale of minutes, slowest on top, n beside its name.
 
     Hollow marks are groups of fewer than 11 exams. A triangle is the target where all exams of the group share one.
-    A group whose open exams leave a percentile unknown shows no mark for it and says so.
+    A group whose open exams leave a percentile unknown shows no mark for it and says so; one with nothing to measure is in the title only.
     """
     summary = _one_interval(intervals, site)
     groups = summarize_turnaround(intervals, by, site=site)
     keys = [name for name in ([by] if isinstance(by, str) else by) if name != "interval"]
-    groups = groups.sort_values("median", na_position="last", kind="stable").reset_index(drop=True)
+    groups = groups[groups["n_used"] > 0].sort_values("median", na_position="last", kind="stable").reset_index(drop=True)
     ax = base_axes(ax, (8, 1.6 + 0.42 * len(groups)))
     rows = np.arange(len(groups))
     low, high = (groups[c].clip(lower=1).fillna(groups["median"]) for c in ("median_low", "median_high"))
@@ -114,7 +114,7 @@ def plot_findings(findings, ax=None):
         n = counts[code].to_numpy()
         bars = ax.barh(counts.index, n, left=start, color=COLOURS[i % len(COLOURS)], hatch=HATCHES[i % len(HATCHES)], edgecolor="black",
                        linewidth=0.6, label=f"{code} {FINDING_NAMES[code]} ({n.sum()})")
-        texts = [f"{code}: {k}" if k >= widest * 0.08 else f"{k}" if k >= widest * 0.025 else "" for k in n]
+        texts = [f"{code}: {k}" if k >= widest * 0.13 else f"{k}" if k >= widest * 0.025 else "" for k in n]
         ax.bar_label(bars, texts, label_type="center", fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         start = start + n
     for row, total in enumerate(start):
@@ -132,7 +132,7 @@ def plot_findings(findings, ax=None):
 
 
 def plot_throughput(throughput, ax=None, *, time_zone="UTC", n_pairs=8):
-    """One lane per pair of AE titles, most data first, each on its own scale from 0 to the peak written at its right end.
+    """One lane per pair of AE titles, failing ones first, then most data, each on its own scale from 0 to the peak at its right end.
 
     Megabits per second of the bucket, or instances where no size is known at all; buckets whose size is not known are hatched, silence
     is a bare line. A cross marks a bucket with failures. Pairs beyond `n_pairs` are added up in one lane; the title counts the stores
@@ -180,19 +180,21 @@ def _throughput_title(throughput, lanes, edges, unit):
     notes += [f"{untimed} stores without a time not shown"] * bool(untimed)
     notes += ["hatched: sizes not known"] * (unit == "Mbit/s" and any(lane["n_bytes"].isna().any() for lane in lanes.values()))
     width = span((edges[1] - edges[0]).total_seconds() / 60)
-    return (f"{unit} in each {width}, n = {throughput['n_instances'].sum():,} instances, sizes {' and '.join(sources) or 'missing'}"
-            + "\n" * bool(notes) + "; ".join(notes))
+    n = throughput["n_instances"].sum()
+    lines = [f"{unit} in each {width}, n = {n:,} instances", f"sizes {', '.join(sources) or 'missing'}", "; ".join(notes)]
+    return "\n".join(filter(None, lines))
 
 
 def _lanes(rows, n_pairs):
-    """`{name: bucket table}` of the pairs with most bytes, then instances, the rest added up; and the edges of the buckets."""
+    """`{name: bucket table}` of the pairs in the order shown, the rest added up; and the edges of the buckets."""
     if rows.empty:
         return {}, pd.DatetimeIndex([])
     starts = pd.DatetimeIndex(sorted(rows["bucket_start"].unique()))
     width = pd.Series(starts).diff().min() if len(starts) > 1 else pd.Timedelta("15min")
     names = rows["calling_ae_title"].replace("", "?") + " → " + rows["called_ae_title"].replace("", "?")
     sizes = ["n_bytes", "n_instances", "n_failed"]
-    order = rows.groupby(names)[sizes].sum().sort_values(sizes, ascending=False).index
+    order = rows.groupby(names)[sizes].sum()
+    order = order.assign(fails=order["n_failed"] > 0).sort_values(["fails", *sizes], ascending=False).index
     kept = order if len(order) <= n_pairs else order[:n_pairs - 1]
     lane_of = names.where(names.isin(kept), f"{len(order) - len(kept)} other pairs")
     lanes = {name: rows[lane_of == name].groupby("bucket_start")[sizes].sum(min_count=1) for name in dict.fromkeys([*kept, *lane_of])}

@@ -136,6 +136,13 @@ def test_bars_of_the_gaps_follow_each_other_and_carry_their_length_in_words():
     assert ax.get_title(loc="left") == "Exam R1001: longest gap preliminary to final, 4 h, desk: radiologist"
 
 
+def test_when_the_appointment_is_the_longest_gap_the_longest_after_it_is_named_too():
+    dept = exam(event("ordered", "02:00"), event("exam_started", "09:00"), event("exam_ended", "09:10"), event("final", "10:00"))
+    ax = plot_exam(dept, "R1001", site=SITE)
+    assert ax.get_title(loc="left").split("\n") == ["Exam R1001: longest gap ordered to exam_started, 7 h, desk: scheduling",
+                                                    "Longest once the exam had begun: exam_ended to final, 50 min, desk: radiologist"]
+
+
 def test_desks_differ_by_hatch_as_well_as_colour():
     ax = plot_exam(exam(*WHOLE), "R1001", site=SITE)
     look = {c.get_label(): c.patches[0].get_hatch() for c in ax.containers if not c.get_label().startswith("_")}
@@ -172,4 +179,4 @@ def test_findings_of_the_exam_and_of_its_study_are_named_with_their_desk():
 
 def test_exam_that_only_an_order_names_is_drawn_and_says_so():
     ax = plot_exam(department(orders=[order()]), "R1001", site=SITE)
-    assert ax.get_title(loc="left") == "Exam R1001: no milestone is known"
+    assert ax.get_title(loc="left") == "Exam R1001: no wait to show, no milestone is known"

@@ -113,6 +113,12 @@ def test_small_groups_are_hollow_and_say_so():
     assert "hollow: n < 11" in [t.get_text() for t in ax.get_legend().get_texts()]
 
 
+def test_group_with_nothing_to_measure_is_in_the_title_only():
+    ax = plot_turnaround_by(together(rows(10, modality="CT"), rows(-5, left_out="negative", modality="US")), "modality")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["CT  n 1, 0 open"]
+    assert "1 more left out: 1 negative" in ax.get_title(loc="left")
+
+
 def test_group_without_a_median_says_it_was_not_reached():
     ax = plot_turnaround_by(together(rows(10, modality="CT"), rows(20, 30, is_open=True, modality="CT")), "modality")
     assert texts(ax) == ["median not reached"]
@@ -170,6 +176,12 @@ def test_pairs_beyond_the_first_are_added_up_in_one_lane():
     assert texts(ax)[0] == f"peak {6_000 * 8e-6 / 900:.3g} Mbit/s"
 
 
+def test_pair_with_failures_keeps_its_own_lane_on_top():
+    given = [bucket(8, "A", 9_000), bucket(8, "B", 8_000), bucket(8, "C", 1_000, n_failed=2)]
+    ax = plot_throughput(conform(given, THROUGHPUT), n_pairs=2)
+    assert [t.get_text() for t in reversed(ax.get_yticklabels())] == ["C → PACS", "2 other pairs"]
+
+
 def test_buckets_with_failures_carry_a_cross():
     ax = plot_throughput(conform([bucket(8, n_bytes=1000), bucket(9, n_instances=0, n_failed=3)], THROUGHPUT))
     crosses = [line for line in ax.lines if line.get_marker() == "x"]
@@ -182,7 +194,7 @@ def test_buckets_with_failures_carry_a_cross():
 def test_without_any_size_instances_are_shown_and_the_axis_says_so():
     ax = plot_throughput(conform([bucket(8, n_bytes=None, n_instances=4), bucket(9, n_bytes=None, n_instances=2)], THROUGHPUT))
     assert texts(ax) == ["peak 4 instances"]
-    assert ax.get_title(loc="left") == "instances in each 1 h, n = 6 instances, sizes missing"
+    assert ax.get_title(loc="left") == "instances in each 1 h, n = 6 instances\nsizes missing"
 
 
 def test_bucket_of_unknown_size_is_hatched_and_not_drawn_as_silence():
