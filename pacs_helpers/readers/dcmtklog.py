@@ -1,9 +1,9 @@
 """DCMTK's logs: storescp, dcmqrscp, wlmscpfs and the client tools, in the layouts that ship and that people set.
 
 LAYOUTS is how a line begins, EVENTS what its text says; another tool or version is another row. Lines that match no row of EVENTS
-(hex dumps, presentation contexts, query keys) carry nothing for the tables and are framing. storescp logs the end of the data but no answer:
-its C-STOREs are Success unless it could not write the file (A700), and have `data_ended_at` and no `ended_at`. The console prints one
-dot per PDV received: `n_bytes` is at most what they say, and missing while two C-STOREs print at once.
+(hex dumps, presentation contexts, query keys) carry nothing for the tables and are framing. storescp logs the end of the data but no
+answer: its C-STOREs are Success unless it could not write the file (A700), and have `data_ended_at` and no `ended_at`. The console prints
+one dot per PDV received: `n_bytes` is at most what they say, and missing while two C-STOREs print at once.
 """
 
 import re
