@@ -1,231 +1,306 @@
-"""Where the HL7 messages of a file are, and what every other byte is.
+"""Where the HL7 v2 messages of a file are, and what every other byte of it is.
 
-A message starts at `MSH` and its delimiters, at the start of a line or after what a log writes before it. Its bytes are those of its
-segments; line ends, MLLP bytes, `<SB> <R> <EB>`, batch segments and the log's own words on a line of the message are framing.
+A message starts at `MSH` and its delimiters (HL7 v2 chapter 2.5.4), whatever stands before it on its line, and goes on over every
+line that begins with a segment name and its own separator. Logs spell line ends and block bytes in their own ways; `_SPELLINGS` lists them.
 """
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from .times import local_to_utc, parse_time
+ROW, FRAMING, GAP = "row", "framing", "gap"     # a GAP is framing that may lie inside a run of rejected lines
 
-MOST_OF_A_LINE = 32 << 20
-_LINE = re.compile(rb"([^\r\n\x0b\x1c]*)(\r\n|[\r\n\x0b\x1c]|\Z)")
-_START = re.compile(rb"MSH([^A-Za-z0-9\s\"'])([^A-Za-z0-9\s\"']{1,8}?)\1")
-_SEGMENT = re.compile(rb"\s*([A-Z][A-Z0-9]{2})(?=[^A-Za-z0-9\s]|$)")
-_BATCH = re.compile(rb"\s*(FHS|BHS|BTS|FTS)(?=[^A-Za-z0-9\s])")
-_MARKS = re.compile(rb"<(?:SB|EB|R|CR|VT|FS)>")
-_ONLY_MARKS = re.compile(rb"(?:\s|\x00|\\v|<(?:SB|EB|R|CR|VT|FS)>|\xef\xbb\xbf)*\Z")
-_STAMP = re.compile(rb"(\d{4})[-/.](\d\d)[-/.](\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?\s?(Z|[+-]\d\d:?\d\d)?")
-_CHATTER = re.compile(rb"\s*(?:[<>\[(]?\s?\d{4}[-/.]\d\d[-/.]\d\d[ T]|[<>] \d|[A-Z][a-z]{2} [ \d]\d \d\d:|\d\d:\d\d:\d\d|(?:DEBUG|INFO|WARN|ERROR|TRACE)\b)")
-_PEER = re.compile(rb"\b(\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?)\b")
-_IN, _OUT = re.compile(rb"\b(?:RECV|RECEIVED?|INBOUND|IN|READ)\b|^\s*> ", re.I), re.compile(rb"\b(?:SEND|SENT|OUTBOUND|OUT|WROTE|ACK SENT)\b|^\s*< ", re.I)
-_ESCAPED = re.compile(rb"\\(?:r\\n|[rn])(?=[A-Z][A-Z0-9]{2}[^A-Za-z0-9\s])|\\u000[dD](?=[A-Z])|\\x0[dD](?=[A-Z])")
-_ESCAPE = re.compile(rb"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(.))", re.S)
-_LETTERS = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"v": b"\x0b", b"f": b"\x0c", b"b": b"\x08"}
+_BATCH = frozenset((b"FHS", b"BHS", b"BTS", b"FTS"))
+_NOT_INSIDE = _BATCH | {b"MSH"}
+_HEADER = re.compile(rb"MSH((?![\"'\\])[!-/:-@\[-`{-~])(?:(?!\1)(?:&amp;|[!-/:-@\[-`{-~]| (?=&))){1,8}\1")
+_NAME = re.compile(rb"[A-Z][A-Z0-9]{2}")
+_PART_OF_NAME = re.compile(rb"[A-Z][A-Z0-9]{0,2}\Z")
+_START_OF_BLOCK = rb"\x0b|<(?:SB|VT)>|\\(?:v|x0[bB]|u000[bB])"
+_LEADING = re.compile(rb"(?:[ \t\0]|\xef\xbb\xbf|" + _START_OF_BLOCK + rb")*")
+_MARKS = re.compile(_LEADING.pattern + rb"\Z")
+_BLOCK = re.compile(_START_OF_BLOCK)
+_INDENT = re.compile(rb"(?:[ \t\0]|\xef\xbb\xbf)+")
+_RECORD = rb"[<>] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d+  length=\d+ from=\d+ to=\d+"       # socat -v writes one before each chunk
+_LOG_LINE = re.compile(rb"[\s<\[(]*(?:\d{4}[-/.]\d\d[-/.]\d\d[ T]\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d\d:\d\d:\d\d[.,]\d"
+                       rb"|\d{1,3}>|(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b|at [\w.$]+\(|Traceback \(|Caused by:)")
+_AFTER_LOG_WORDS = re.compile(rb"[\s\]:>]([A-Z][A-Z0-9]{2})(?=[!-/:-@\[-`{-~])")
+_OPEN_TEXT = {b"OBX": 5, b"NTE": 3}             # the text fields that reports break with raw line ends
+_FEWEST_FIELDS = {b"MSH": 11, b"EVN": 99, b"PID": 5, b"OBR": 4, b"OBX": 11}
+
+# (how to tell that a file uses it, line ends, end-of-block bytes, what is neither)
+_SPELLINGS = (
+    (rb"", rb"\r\n|[\r\n]", rb"\x1c", rb""),
+    (rb"<(?:R|CR|SB|EB|VT|FS)>", rb"<(?:R|CR)>(?:<LF>)?", rb"<(?:EB|FS)>", rb""),
+    # Python repr, JSON and socat double the backslash, so an even number of them ends no line.
+    (rb"MSH[!-/:-@\[-`{-~]{2,4}\\\\", rb"\\(?:r|x0[dD]|u000[dD])|\\(?:n|x0[aA]|u000[aA])", rb"\\(?:x1[cC]|u001[cC])", rb"\\\\"),
+    (rb"(?<!\\)\\[rn](?:\\n)?[A-Z][A-Z0-9]{2}[|]", rb"\\r(?:\\n)?(?=[A-Z][A-Z0-9]{2}[|]|['\"\s\\<]|\Z)|\\n(?=[A-Z][A-Z0-9]{2}[|])", rb"", rb""),
+    (rb"MSH[!-/:-@\[-`{-~]{2,4}&amp;", rb"&#(?:13|10|x0?[dDaA]);", rb"&#(?:28|x1[cC]);", rb""),
+    # socat shows the end-of-block byte 0x1C as a dot; only what follows tells it from a full stop.
+    (_RECORD, rb"", rb"\.\\r(?=" + _RECORD + rb"|\Z)", rb""),
+)
 
 
-@dataclass
-class Found:
-    """One message: its segments as bytes, where it starts, its length, its doubts, and what the log said before it."""
+@dataclass(slots=True)
+class Message:
+    """One message: `segments` as bytes without line ends, `words` the log's words before it, `codes` problems of its place in the file."""
 
     offset: int
-    segments: list
-    n_bytes: int
-    stamp: bytes = b""
-    problems: list = field(default_factory=list)
-    is_closed: bool = False
-
-
-@dataclass
-class Scan:
-    """What a file holds: messages, runs of other bytes `(offset, length, code)`, framing, batch counts said and seen."""
-
-    messages: list = field(default_factory=list)
-    others: list = field(default_factory=list)
-    n_framing: int = 0
-    is_framed: bool = False
-    batch_start: int = 0
-
-    def reject(self, offset, length, code):
-        last = self.others[-1] if self.others else None
-        if last and last[2] == code and not self.messages_after(last[0]):
-            last[1] = offset + length - last[0]
-            return
-        self.others.append([offset, length, code])
-
-    def messages_after(self, offset):
-        return bool(self.messages) and self.messages[-1].offset > offset
+    separator: bytes
+    words: bytes = b""
+    segments: list = field(default_factory=list)
+    codes: list = field(default_factory=list)
+    quote: bytes = b""              # that the log put around it
+    is_bytes_literal: bool = False
+    is_escaped: bool = False        # backslashes doubled by the log
+    is_entities: bool = False       # & written as &amp;
+    has_log_prefix: bool = False
+    has_start: bool = False         # MLLP start-of-block seen
+    has_end: bool = False
+    is_cut: bool = False            # the file ends in its last segment, without a line end
 
 
 def find_messages(data):
-    """The Scan of a file's bytes. Framing between two lines of one rejected run is counted with the run."""
-    scan, now, stamp = Scan(), None, b""
-    for line in _LINE.finditer(data):
-        if line.start() == line.end():
-            break
-        text, end = line.group(1), line.group(2)
-        ends_frame = end == b"\x1c" or b"<EB>" in text
-        scan.is_framed |= ends_frame or end == b"\x0b" or b"<SB>" in text
-        before = now
-        now, stamp = _take_line(scan, now, stamp, text, line.start())
-        scan.n_framing += len(end)
-        if ends_frame and (now or before):
-            (now or before).is_closed, now = True, None
-    _close_open_end(scan, data)
-    _merge_runs(scan, data)
-    return scan
+    """`(messages, spans)` of a file's bytes. Spans `[start, end, what]` tile it: ROW, FRAMING, GAP, or the code of a rejected run."""
+    walk = _Walk(data)
+    start = 0
+    for end in _line_ends(data).finditer(data):
+        kind = end.lastgroup
+        if kind != "neither":
+            walk.line(start, end.start(), end.end(), kind)
+            start = end.end()
+    if start < len(data):
+        walk.line(start, len(data), len(data), "cut")
+    walk.finish()
+    return walk.messages, walk.spans
 
 
-def _take_line(scan, now, stamp, text, at):
-    """`(message still open, latest log words)` after one line."""
-    if _ONLY_MARKS.match(text):
-        scan.n_framing += len(text)
-        return (None if b"<EB>" in text or b"<SB>" in text else now), stamp
-    start = _START.search(text)
-    if start and _starts_here(text, start, now):
-        return _take_start(scan, text, start, at, stamp)
-    batch = _BATCH.match(text)
-    if batch:
-        _take_batch(scan, text, batch)
-        return None, b""
-    if now:
-        segment = _SEGMENT.match(text) or (now.stamp and _CHATTER.match(text) and _after_prefix(text))
-        if segment:
-            return _take_segment(scan, now, text, segment), stamp
-        if not _CHATTER.match(text) and (scan.is_framed or now.segments[-1][:3] in (b"OBX", b"NTE")):
-            return _take_broken(scan, now, text), stamp
-    scan.reject(at, len(text), "NOT_HL7" if _is_text(text) else "NOT_TEXT")
-    return None, text[:300] if _STAMP.search(text[:300]) else stamp
+def _line_ends(data):
+    used = [s for s in _SPELLINGS if re.search(s[0], data)]
+    lines, blocks, neither = (b"|".join(filter(None, column)) for column in list(zip(*used, strict=True))[1:])
+    neither = rb"(?P<neither>" + neither + rb")|" if neither else b""
+    record = rb"|(?P<record>" + _RECORD + rb"\r?\n?)" if used[-1][0] is _RECORD else b""
+    return re.compile(neither + rb"(?P<close>" + blocks + rb")|" + lines + record)
 
 
-def _starts_here(text, start, now):
-    """False for an MSH that stands inside a value of another segment."""
-    before = _MARKS.sub(b"", text[:start.start()]).lstrip(b"\xef\xbb\xbf\x00 \t")
-    return not now or not before or not _SEGMENT.match(before) or bool(_CHATTER.match(before))
+class _Walk:
+    """Takes a file line by line; `spans` grows at its end only, so that no byte is left out or counted twice."""
+
+    def __init__(self, data):
+        self.data, self.spans, self.messages = data, [], []
+        self.now, self.pending = None, []       # the message still open, and lines after it that are not segments (yet)
+        self.words, self.is_block, self.is_cut_record, self.quote = b"", False, False, b""
+        self.closed_at, self.batch_from, self.n_batches = -1, 0, 0
+
+    def put(self, start, stop, what):
+        self._extend(start, GAP)
+        self._extend(stop, what)
+
+    def _extend(self, end, what):
+        spans = self.spans
+        start = spans[-1][1] if spans else 0
+        if end <= start:
+            return
+        if spans and spans[-1][2] == what:
+            spans[-1][1] = end
+        elif what not in (ROW, FRAMING, GAP) and len(spans) > 1 and spans[-1][2] == GAP and spans[-2][2] == what:
+            spans.pop()
+            spans[-1][1] = end
+        else:
+            spans.append([start, end, what])
+
+    def line(self, start, stop, end, kind):
+        """Take the line `data[start:stop]`, ended by `data[stop:end]`: a line end (kind None), "close", "record", or "cut" by the end of the file."""
+        content, now = self.data[start:stop], self.now
+        if now and content[3:4] == now.separator and content[:3] not in _NOT_INSIDE and _NAME.match(content):
+            self._segment(start, content)
+        elif content:
+            self._other(start, content)
+        if kind is None:
+            return
+        if kind == "cut" and self.now and not self.pending:
+            self.now.is_cut = True
+        elif kind == "record":
+            self.put(stop, end, FRAMING)
+            self.words, self.is_cut_record = self.data[stop:end], self.now is not None
+        elif kind == "close" and self.now:
+            self._resolve(False)
+            self.now.has_end, self.quote, self.closed_at, self.now = True, self.now.quote, end, None
+
+    def _segment(self, start, content):
+        """A segment of the open message, up to the quote that closes it or to a message glued to it."""
+        if self.pending:
+            self._resolve(True)
+        now, stop = self.now, len(content)
+        self.is_cut_record = False
+        glued = _HEADER.search(content, 3) if b"MSH" in content[3:] else None
+        if glued and content[glued.start() - 1:glued.start()].isalnum():
+            stop = glued.start()
+        closing = _closing(content, now) if now.quote or now.is_entities else -1
+        if 0 <= closing < stop:
+            stop = closing
+        self.put(start, start + stop, ROW)
+        now.segments.append(content[:stop])
+        if stop < len(content):
+            self.now, rest = None, content[stop:]
+            self._other(start + stop, rest) if _HEADER.search(rest) else self.put(start, start + len(content), FRAMING)
+
+    def _other(self, start, content):
+        """A line that is no plain segment of the open message."""
+        now, stop = self.now, start + len(content)
+        header = _HEADER.search(content)
+        bare = content[_LEADING.match(content).end():]
+        if not bare:
+            self.is_block |= bool(_BLOCK.search(content))
+            if self.pending:
+                self.pending.append((start, b""))
+        elif header:
+            self._begin(start, content, header)
+        elif self.quote and content.startswith(self.quote) or (now and now.quote and content.startswith(now.quote)):
+            self._resolve(False)
+            self.put(start, stop, FRAMING)
+            self.now, self.quote = None, b""
+        elif bare[:3] in _NOT_INSIDE and bare[3:4] in (b"|", self.messages[-1].separator if self.messages else b"|"):
+            self._end_of_message(start, stop, bare)
+        elif start == self.closed_at and self.messages and _NAME.match(content) and content[3:4] == self.messages[-1].separator:
+            self.now = self.messages[-1]        # a stray end-of-block byte where a line end belongs
+            self.now.has_end = False
+            self.now.codes.append("MLLP_FRAME")
+            self._segment(start, content)
+        elif now and self._prefixed_segment(start, content):
+            pass
+        elif now and self.is_cut_record:
+            now.segments[-1] += content
+            self.put(start, stop, ROW)
+            self.is_cut_record = False
+        elif now:
+            self.pending.append((start, content))
+        else:
+            self._reject(start, content)
+
+    def _begin(self, start, content, header):
+        self._resolve(False)
+        prefix = content[:header.start()]
+        marks = _MARKS.search(prefix).group()
+        text = prefix[:len(prefix) - len(marks)]
+        delimiters = header.group()
+        self.now = Message(start + header.start(), header.group(1), self.words + b" " + text, is_entities=b"&amp;" in delimiters, is_escaped=b"\\\\" in delimiters,
+                           has_log_prefix=bool(text), has_start=self.is_block or bool(_BLOCK.search(marks)))
+        if text[-1:] in (b"'", b'"'):
+            self.now.quote, self.now.is_bytes_literal = text[-1:], text[-2:-1] in (b"b", b"B")
+        if not text and marks.strip(b"\0\x0b\xef\xbb\xbf").startswith((b" ", b"\t")):
+            self.now.codes.append("LINE_PREFIX")
+        self.messages.append(self.now)
+        self.words, self.is_block, self.quote = b"", False, b""
+        self.put(start, start + header.start(), FRAMING)
+        self._segment(start + header.start(), content[header.start():])
+
+    def _prefixed_segment(self, start, content):
+        """Whether the line is a segment behind an indent or behind the log's words; if so, take it."""
+        indent = _INDENT.match(content)
+        at = indent.end() if indent else 0
+        if not at and self.now.has_log_prefix and _LOG_LINE.match(content):
+            found = _AFTER_LOG_WORDS.search(content)
+            at = found.start(1) if found else 0
+        if not at or not _NAME.match(content, at) or content[at + 3:at + 4] != self.now.separator or content[at:at + 3] in _NOT_INSIDE:
+            return False
+        self._resolve(True)
+        self.put(start, start + at, FRAMING)
+        self.now.codes.append("NUL_BYTES" if content[:at].strip(b"\0") == b"" else "LINE_PREFIX")
+        self._segment(start + at, content[at:])
+        return True
+
+    def _end_of_message(self, start, stop, content):
+        """A batch segment (chapter 2.10.3), or an MSH without delimiters: no message goes on over it."""
+        self._resolve(False)
+        self.now, name, count = None, content[:3], content[4:].split(content[3:4], 1)[0].strip()
+        if name == b"MSH":
+            return self.put(start, stop, "NO_MSH")
+        self.put(start, stop, FRAMING)
+        inside = self.messages[self.batch_from:]
+        if name == b"BHS":
+            self.batch_from, self.n_batches = len(self.messages), self.n_batches + 1
+        elif name == b"BTS":
+            if count.isdigit() and int(count) != len(inside):
+                _flag(inside or self.messages[-1:], "BATCH_COUNT")
+            self.batch_from = len(self.messages)
+        elif name == b"FTS" and count.isdigit() and int(count) != max(self.n_batches, 1):
+            _flag(self.messages[-1:], "BATCH_COUNT")
+
+    def _reject(self, start, content):
+        is_segment = _NAME.match(content) and content[3:4] == b"|"
+        self.put(start, start + len(content), "NO_MSH" if is_segment else "NOT_HL7")
+        self.words, self.is_block, self.quote = content, False, b""
+
+    def _resolve(self, goes_on):
+        """Decide about the pending lines: text that a raw line end broke off its field, or the log's own words.
+
+        `goes_on` says that a segment of the same message follows. A broken field is the last one so far, so text after a
+        complete OBX is not its text.
+        """
+        pending, self.pending = self.pending, []
+        if not pending:
+            return
+        last, separator = self.now.segments, self.now.separator
+        n_kept = len(pending)
+        if not goes_on:
+            blank = next((i for i, (_, text) in enumerate(pending) if not text), len(pending))
+            n_kept = max([i + 1 for i, (_, text) in enumerate(pending) if separator in text], default=0)
+            n_kept = max(n_kept, blank if _is_open_text(last[-1], separator) else 0)
+        for i, (start, text) in enumerate(pending):
+            is_broken = i < n_kept and (_is_open_text(last[-1], separator) or separator in text and not _is_whole_header(last[-1], separator))
+            if text and is_broken and not _LOG_LINE.match(text):
+                last[-1] += b"\n" + text
+                self.now.codes.append("RAW_NEWLINE")
+                self.put(start, start + len(text), ROW)
+            elif text:
+                self._reject(start, text)
+        if goes_on:
+            self.words = b""
+
+    def finish(self):
+        fragment = None
+        if self.pending and self.pending[-1][0] + len(self.pending[-1][1]) == len(self.data) and _PART_OF_NAME.match(self.pending[-1][1]):
+            fragment = self.pending.pop()
+        self._resolve(False)
+        if fragment:
+            self.put(fragment[0], len(self.data), ROW)
+            self.now.segments.append(fragment[1])
+            self.now.is_cut = True
+        self.put(len(self.data), len(self.data), GAP)
+        half = [m for m in self.messages if m.has_start != m.has_end]
+        if half and (len(half) < len(self.messages) or len(half) == 1):
+            _flag(half, "MLLP_FRAME")
+        if self.now and _looks_cut(self.now, len(self.messages)):
+            self.now.codes.append("TRUNCATED")
 
 
-def _take_start(scan, text, start, at, stamp):
-    prefix, body = text[:start.start()], text[start.start():]
-    own = prefix if _STAMP.search(prefix) else stamp
-    scan.n_framing += len(prefix)
-    if _ESCAPED.search(body):
-        return None, _take_escaped(scan, prefix, body, at + start.start(), own)
-    message = Found(at + start.start(), [_MARKS.sub(b"", body)], len(body), own)
-    if prefix.strip() and not _MARKS.search(prefix) and not _STAMP.search(prefix) and prefix.strip(b"\xef\xbb\xbf\x00 \t"):
-        message.problems.append("LINE_PREFIX")
-    scan.messages.append(message)
-    return message, b""
+def _flag(messages, code):
+    for message in messages:
+        message.codes.append(code)
 
 
-def _take_segment(scan, now, text, segment):
-    if segment.start(1):
-        now.problems.append("LINE_PREFIX")
-    now.segments.append(_MARKS.sub(b"", text[segment.start(1):]).rstrip())
-    now.n_bytes += len(text)
-    return None if b"<EB>" in text else now
+def _is_whole_header(segment, separator):
+    """Whether it is an MSH that has reached MSH-9: then a line that is no segment is not a part of it."""
+    return segment.startswith(b"MSH") and segment.count(separator) > 7
 
 
-def _after_prefix(text):
-    return next((m for m in re.finditer(rb"(?<=[\s\]:|])([A-Z][A-Z0-9]{2})(?=\|)", text[:200])), None)
+def _is_open_text(segment, separator):
+    return segment.count(separator) <= _OPEN_TEXT.get(segment[:3], -1)
 
 
-def _take_broken(scan, now, text):
-    now.segments[-1] += b"\n" + _MARKS.sub(b"", text)
-    now.n_bytes += len(text)
-    now.problems.append("RAW_NEWLINE")
-    return now
+def _closing(content, message):
+    """Where what the log put around a message closes, or -1. Only a log that doubles backslashes escapes quotes inside it too."""
+    if message.is_entities:
+        return content.find(b"<")
+    if not message.is_escaped:
+        return len(content) - 1 if content.endswith(message.quote) else -1
+    end = re.match(rb"(?:[^\\" + message.quote + rb"]|\\.)*", content, re.S).end()
+    return end if end < len(content) else -1
 
 
-def _take_batch(scan, text, batch):
-    """A batch segment is framing; a trailer's count is held against the messages since the last header (BTS-1)."""
-    scan.n_framing += len(text)
-    name, parts = batch.group(1), text.strip().split(text.strip()[3:4])
-    since = scan.batch_start
-    if name == b"BHS":
-        scan.batch_start = len(scan.messages)
-    elif name == b"BTS" and len(parts) > 1 and parts[1].strip().isdigit() and int(parts[1]) != len(scan.messages) - since:
-        for message in scan.messages[since:]:
-            message.problems.append("BATCH_COUNT")
-
-
-def _take_escaped(scan, prefix, body, at, stamp):
-    """Messages written into one line with their line ends spelled out; the log words after the last one."""
-    quote = prefix[-1:] if prefix[-1:] in (b"'", b'"') else b""
-    stop = re.match(rb"(?:[^\\" + quote + rb"]|\\.)*", body, re.S).end() if quote else len(body)
-    inner, rest = body[:stop], body[stop:]
-    raw = re.split(rb"(\\r\\n|\\[rn]|\\u000[dD]|\\x0[dD])", inner)
-    segments, used = [], 0
-    for piece, end in zip(raw[::2], [*raw[1::2], b""]):
-        if piece and not _SEGMENT.match(piece):
-            break
-        if piece:
-            segments.append(_plain(piece))
-        used += len(piece) + len(end)
-    rest = inner[used:] + rest
-    if not quote and re.match(rb"[<>] \d{4}/", rest) and segments[-1].endswith(b"."):
-        segments[-1] = segments[-1][:-1]        # the dump shows the end-of-block byte 0x1C as a dot
-    scan.messages.append(Found(at, segments, used, stamp, is_closed=True))
-    again = _START.search(rest)
-    if again:
-        scan.n_framing += again.start()
-        return _take_escaped(scan, rest[:again.start()] or prefix, rest[again.start():], at + len(body) - len(rest) + again.start(), stamp)
-    scan.n_framing += len(rest)
-    return rest[:300] if _STAMP.search(rest[:300]) else b""
-
-
-def _plain(text):
-    def one(found):
-        wide, narrow, letter = found.groups()
-        if wide:
-            return chr(int(wide, 16)).encode("utf-8", "replace")
-        return bytes([int(narrow, 16)]) if narrow else _LETTERS.get(letter, letter)
-
-    return _ESCAPE.sub(one, text)
-
-
-def _is_text(text):
-    return sum(b < 9 or 13 < b < 32 and b != 27 for b in text[:2000]) * 20 <= len(text[:2000])
-
-
-def _close_open_end(scan, data):
-    if not scan.messages:
-        return
-    last = scan.messages[-1]
-    for message in scan.messages:
-        # Without the end-of-block byte, what follows a frame's start may be half a message.
-        if scan.is_framed and not message.is_closed:
-            message.problems.append("MLLP_FRAME")
-    if not last.is_closed and data[-1:] not in b"\r\n" and (scan.is_framed or len(last.segments) < 3):
-        last.problems.append("TRUNCATED")
-
-
-def _merge_runs(scan, data):
-    """Line ends inside one run of rejected lines were counted as framing: they belong to the run now."""
-    for run in scan.others:
-        piece = data[run[0]:run[0] + run[1]]
-        inside = sum(len(line.group(2)) for line in _LINE.finditer(piece) if line.end() < len(piece))
-        blank = sum(len(line.group(1)) for line in _LINE.finditer(piece) if line.group(1) and _ONLY_MARKS.match(line.group(1)))
-        scan.n_framing -= inside + blank
-
-
-def read_stamp(text, zone):
-    """`(instant or None, direction, peer)` that a log wrote before a message."""
-    found = _STAMP.search(text)
-    at = None
-    if found:
-        *parts, fraction, offset = found.groups()
-        parts = [int(p) for p in parts]
-        try:
-            local = datetime(*parts, int((fraction or b"0")[:6].ljust(6, b"0")))
-        except ValueError:
-            local = None
-        if local and offset:
-            sign = offset.decode().replace(":", "").replace("Z", "+0000")
-            at = parse_time(local.strftime("%Y%m%d%H%M%S.%f") + sign, zone)[0]
-        elif local:
-            at = local_to_utc(local, zone)[0]
-    direction = "in" if _IN.search(text) else "out" if _OUT.search(text) else ""
-    peer = _PEER.search(text)
-    return at, direction, peer.group(1).decode() if peer else ""
+def _looks_cut(message, n_messages):
+    """Whether the message that the end of the file leaves open is cut. Many single-message files have no line end, so there it takes more."""
+    if message.quote:
+        return True
+    last, name = message.segments[-1], message.segments[-1][:3]
+    is_short = len(last) < 4 or last.count(message.separator) < _FEWEST_FIELDS.get(name, 0)
+    return message.is_cut and (n_messages > 1 or message.has_start or is_short)
