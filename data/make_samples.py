@@ -71,11 +71,11 @@ def make(folder):
     planter = plant(department)
     (folder / "site.toml").write_text(SITE, encoding="utf-8", newline="\n")
     studies = [(e, s) for e in department.exams for s in e.studies] + [(None, s) for s in planter.extra_studies]
-    sop_uids = {s.uid: [department.uid() for _ in range(s.n + s.late)] for _, s in studies}
+    sop_uids = {s.uid: [department.uid() for _ in range(s.n + bool(s.late_at))] for _, s in studies}
     _clash(department, sop_uids)
     _write_dicom(folder / "dicom", studies, sop_uids, department)
     controls = _write_hl7(folder / "hl7", department, planter)
-    _write_network(folder / "network", [s for _, s in studies if s.end > department.exams[0].start.replace(day=1) and s.patient.name != "CURLEW^SAGE"], sop_uids)
+    _write_network(folder / "network", [s for _, s in studies if s.institution.startswith("LAKESIDE")], sop_uids)
     _write_key(folder / "answer_key.csv", planter.key, controls)
 
 
@@ -89,8 +89,7 @@ def _clash(department, sop_uids):
 def _write_dicom(folder, studies, sop_uids, department):
     counts = {}
     for exam, study in sorted(studies, key=lambda x: (x[1].start, x[1].uid)):
-        finals = [t.at for t in exam.reports if t.status == "F"] if exam else []
-        for ds in headers(exam, study, sop_uids[study.uid], finals[0] if finals else None):
+        for ds in headers(exam, study, sop_uids[study.uid]):
             ae = study.station.ae
             counts[ae] = counts.get(ae, 0) + 1
             (folder / ae).mkdir(exist_ok=True)
@@ -101,7 +100,7 @@ def _write_dicom(folder, studies, sop_uids, department):
 
 def _write_hl7(folder, department, planter):
     renamed = {p.id: (at, p) for trigger, at, p, _ in planter.adt if trigger == "A08"}
-    merged = {p.id: (at, old) for trigger, at, p, old in planter.adt if trigger == "A40"}
+    merged = {p.id: (at, old) for trigger, at, p, old in planter.adt if trigger in ("A40", "A47")}
 
     def patient_at(exam, at):
         if exam.patient.id in merged and at < merged[exam.patient.id][0]:
@@ -113,10 +112,10 @@ def _write_hl7(folder, department, planter):
     half = len(orders) // 2
     (folder / "ris_orders_1.hl7").write_bytes(raw(orders[:half]))
     (folder / "ris_orders_2.hl7.gz").write_bytes(packed(raw(orders[half:])))
-    identities = sorted((m for m in identity_messages(department.exams, planter.adt) if m[0] < AS_OF), key=lambda m: m[0])
+    identities = sorted((m for m in identity_messages(department.exams, planter.adt, patient_at) if m[0] < AS_OF), key=lambda m: m[0])
     (folder / "adt_capture.mllp").write_bytes(framed(identities))
-    reports = [m for e in department.exams for m in report_messages(e, e.reports)]
-    reports += [m for exam, report, procedure, modality in planter.extra_reports for m in report_messages(exam, [report], procedure, modality)]
+    reports = [m for e in department.exams for m in report_messages(e, e.reports, patient_at)]
+    reports += [m for exam, report, procedure, modality in planter.extra_reports for m in report_messages(exam, [report], patient_at, procedure, modality)]
     reports = sorted((m for m in reports if m[0] < AS_OF), key=lambda m: m[0])
     for week in range(5):
         mine = [m for m in reports if min(4, (m[0].astimezone(ZONE).day - 1) // 7) == week]

@@ -18,18 +18,13 @@ class Planter:
         self.d, self.random, self.key = department, department.random, []
         self.adt, self.extra_reports, self.extra_studies, self.noted = [], [], [], set()
 
-    def take(self, *, ae=None, section=None, wide=True, body=None):
-        for exam in self.d.exams:
-            s = exam.station
-            if exam.defect or not exam.reports or exam.reports[-1].status == "P" or not SPAN[0] <= exam.start <= SPAN[1]:
-                continue
-            if (ae and s.ae != ae) or (section and s.section != section) or (body and exam.procedure[2] != body) or exam.start.astimezone(ZONE).hour < 6:
-                continue
-            if self.random.random() < 0.5:
-                continue
-            exam.defect = "taken"
-            return exam
-        raise LookupError(f"no untouched exam left for {ae or section}")
+    def take(self, *, ae=None, section=None, body=None):
+        whole = [e for e in self.d.exams if not e.defect and e.reports and e.reports[-1].status != "P" and SPAN[0] <= e.start <= SPAN[1]]
+        fits = [e for e in whole if ae in (None, e.station.ae) and section in (None, e.station.section) and body in (None, e.procedure[2])
+                and e.start.astimezone(ZONE).hour >= 6]
+        exam = self.random.choice(fits)
+        exam.defect = "taken"
+        return exam
 
     def note(self, code, exam=None, *, accession="", studies=(), report="", because="", note=""):
         accession = accession or (exam.his if exam else "")
@@ -90,22 +85,27 @@ class Planter:
         for wrong, ae in zip(typos, ("US2_DEMO", "CT2_DEMO", "CR1_DEMO")):
             exam = self.take(ae=ae)
             while len(set(exam.patient.id[-2:])) < 2:
+                exam.defect = ""
                 exam = self.take(ae=ae)
-            self._relabel(exam, "U05a", replace(exam.patient, id=wrong(exam.patient.id)), "typed ID")
+            self._relabel(exam, "U05a", replace(exam.patient, id=wrong(exam.patient.id)), "typed ID", by_hand=True)
         for spell, ae in ((lambda i: i[4:], "NM1_DEMO"), (lambda i: f"TEST-{i[4:]}", "CR3_DEMO"), (lambda i: f"TEST00{i[4:]}", "US1_DEMO")):
             exam = self.take(ae=ae)
             self._relabel(exam, "U05b", replace(exam.patient, id=spell(exam.patient.id)), "the same number written differently")
         for n, ae in enumerate(("CT2_DEMO", "CR2_DEMO", "CT1_DEMO")):
             exam = self.take(ae=ae)
             old = replace(exam.patient, id=f"TRAUMA11{n}7", name="DOE^JOHN") if n < 2 else replace(exam.patient, id="TEST990071")
-            self._relabel(exam, "U05c", old, "merged by A40, the archive has the old ID")
-            self.adt.append(("A40", exam.end + timedelta(hours=3), exam.patient, old.id))
+            trigger = "A40" if n < 2 else "A47"
+            self._relabel(exam, "U05c", old, f"merged by {trigger}, the archive has the old ID")
+            final = next(t.at for t in exam.reports if t.status == "F")
+            self.adt.append((trigger, (exam.end + (final - exam.end) / 2).replace(microsecond=0), exam.patient, old.id))
         for n, ae in enumerate(("CR2_DEMO", "CT2_DEMO", "CR2_DEMO")):
             exam = self.take(ae=ae)
-            self._relabel(exam, "U05d", Patient(f"UNK_0{n}31", "DOE^JANE" if n else "UNKNOWN^MALE", "", exam.patient.sex), "temporary identity, not reconciled")
+            self._relabel(exam, "U05d", Patient(f"UNK_0{n}31", "DOE^JANE" if n else "UNKNOWN^MALE", "", exam.patient.sex), "temporary identity, not reconciled", by_hand=True)
 
-    def _relabel(self, exam, code, person, note):
+    def _relabel(self, exam, code, person, note, *, by_hand=False):
         exam.studies[0].patient, exam.defect = person, code
+        if by_hand:                         # without the worklist the device makes its own Study UID
+            exam.studies[0].uid = self.d.uid()
         self.note(code, exam, studies=exam.studies, note=note)
 
     def wrong_patient(self):
@@ -120,7 +120,7 @@ class Planter:
         self._contradict(exam, "body part of another exam")
         for ae in ("US1_DEMO", "CR2_DEMO", "MG1_DEMO"):
             exam, other = self.take(ae=ae), self._bystander()
-            self._relabel(exam, "U05e", copy(other), "images under another known patient")
+            self._relabel(exam, "U05e", copy(other), "images under another known patient", by_hand=True)
         for ae in ("CR1_DEMO", "US2_DEMO", "CT2_DEMO"):
             exam = self.take(ae=ae)
             twin = Patient(exam.patient.id[:-2] + f"{(int(exam.patient.id[-2:]) + 9) % 100:02d}", exam.patient.name + "A", exam.patient.born, exam.patient.sex)
@@ -136,7 +136,7 @@ class Planter:
 
     def _bystander(self):
         exam = self.take(section="MAIN_DEMO")
-        exam.defect = ""
+        exam.defect = "bystander"
         return exam.patient
 
     # U06 to U10
@@ -240,7 +240,7 @@ class Planter:
             exam.defect = "U12"
         for ae in ("MR1_DEMO", "CT1_DEMO"):
             exam = self.take(ae=ae)
-            exam.studies[0].late, exam.defect = 1, "U13"
+            exam.studies[0].late_at, exam.defect = next(t.at for t in exam.reports if t.status == "F") + timedelta(hours=3), "U13"
             self.note("U13", exam, studies=exam.studies, note="an instance made after the final report")
         self._foreign_and_phantoms()
         for ae in ("CR1_DEMO", "US1_DEMO"):
@@ -292,6 +292,11 @@ class Planter:
         for n in range(8):
             exam = self.take(section="MAIN_DEMO")
             exam.reports[-1].resent, exam.defect = True, "decoy: report resent"
+        for n in range(12):
+            station, placed = BY_AE[("US2_DEMO", "MR1_DEMO", "MG1_DEMO", "NM1_DEMO")[n % 4]], datetime(2025, 11, 24 + n % 5, 9 + n % 7, 17, tzinfo=ZONE)
+            exam = self.d.exam(station, datetime(2025, 12, 1 + n // 3, 9 + n % 6, 30, tzinfo=ZONE))
+            exam.ordered, exam.studies, exam.reports, exam.order_status, exam.defect = placed.astimezone(UTC), [], [], "SC", "decoy: scheduled for December"
+            self.d.exams.append(exam)
 
     def overdue(self):
         """Honest exams still unread at the month's end are U02 when their target has passed."""

@@ -86,7 +86,7 @@ class Study:
     modality: str = ""
     institution: str = "LAKESIDE DEMO HOSPITAL"
     n: int = 2
-    late: int = 0               # extra instances that arrive after the final report
+    late_at: datetime = None    # when an extra instance was made, after the final report
     description: str = ""
 
 
@@ -143,6 +143,9 @@ class Department:
         self.exams = []
         for day in range((LAST - FIRST).days):
             self._day((FIRST + timedelta(days=day)).date())
+        # Two exams in the hour that the night of the clock change has twice, one in each.
+        for ae, minute, fold in (("CT2_DEMO", 14, 0), ("CR2_DEMO", 37, 1)):
+            self.exams.append(self.exam(BY_AE[ae], datetime(2025, 11, 2, 1, minute, 20, tzinfo=ZONE, fold=fold)))
         self.exams.sort(key=lambda e: (e.start, e.accession))
 
     def uid(self):
@@ -167,7 +170,7 @@ class Department:
         holiday = (date.month, date.day) == (11, 27)
         for station in STATIONS:
             rate = station.weekend if date.weekday() >= 5 or holiday else station.per_day
-            n = int(rate) + (self.random.random() < rate % 1)
+            n = int(rate * self.random.uniform(0.6, 1.4) + self.random.random())
             free = datetime(date.year, date.month, date.day, tzinfo=ZONE)
             begins = sorted(self._begin(date, station.hours) for _ in range(n))
             for begin in begins:
@@ -183,6 +186,8 @@ class Department:
         """A whole, well-behaved exam with its report, if that is due before the month's end."""
         r = self.random
         patient = patient or self.patient()
+        if station.modality == "MG":                                          # screening invites women from 40 on
+            patient.sex, patient.born = "F", f"{1945 + int(patient.born[:4]) % 40}{patient.born[4:]}"
         procedure = procedure or r.choice(PROCEDURES[station.modality])
         urgent = station.section == "ED_DEMO"
         priority = "STAT" if r.random() < (0.75 if urgent else 0.08) else "ROUTINE"
@@ -196,6 +201,9 @@ class Department:
                     scheduled, start - timedelta(minutes=r.randint(6, 30)), start, end, f"P{90000 + self.n_orders}", r.choice(READERS[:2] if urgent else READERS),
                     r.choice(TECHNOLOGISTS), uid)
         exam.ordered = min(exam.ordered, exam.arrived - timedelta(minutes=5))
+        if station.section == "CLINIC_DEMO":                                  # its doctors order in office hours
+            exam.ordered = exam.ordered.astimezone(ZONE)
+            exam.ordered = exam.ordered.replace(hour=8 + exam.ordered.hour % 9).astimezone(UTC)
         exam.studies = [Study(uid, accession, patient, station, procedure[2], procedure[3], start, end, frame=self.uid() if station.modality in ("CT", "MR") else "",
                               n=r.randint(2, 3) if station.modality in ("CT", "MR", "MG") else r.randint(1, 2), modality=station.modality, description=procedure[1])]
         exam.reports = self._reports(exam)

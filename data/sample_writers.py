@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import uuid
 from datetime import datetime, timedelta
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -15,6 +16,7 @@ CLASS_NAMES = {"CT": "CTImageStorage", "MR": "MRImageStorage", "US": "Ultrasound
                "MG": "DigitalMammographyXRayImageStorageForPresentation", "NM": "NuclearMedicineImageStorage"}
 MEGABYTES = {"CT": 0.5, "MR": 0.13, "US": 0.9, "CR": 8.3, "MG": 15.6, "NM": 0.3}
 OUTAGE = (datetime(2025, 11, 18, 1, 0, tzinfo=ZONE), datetime(2025, 11, 18, 3, 0, tzinfo=ZONE))
+HELD = (datetime(2025, 11, 12, 14, 0, tzinfo=ZONE), datetime(2025, 11, 12, 15, 0, tzinfo=ZONE))   # the report feed is silent, then catches up
 ARCHIVE_PORT = "ARCHIVE_DEMO"
 WORDS = {"P": "Wet Read", "F": "Final", "C": "Addended"}
 
@@ -69,22 +71,25 @@ def order_messages(exam, patient_at):
                            [_pid(person), _pv1(exam), orc, _obr(exam, exam.his, start=start), *zds], "8859/1" if accented else "")
 
 
-def report_messages(exam, reports, procedure=None, modality=None):
-    """`(instant, message, answer)`; a resent report keeps its control id, as engines do."""
+def report_messages(exam, reports, patient_at, procedure=None, modality=None):
+    """`(instant received, message, answer)`; a report sent again is the same bytes later, as engines do."""
     for n, report in enumerate(reports):
         control = f"V{report.key or exam.placer[1:]}{'' if report.key else n}"
         of = exam if not procedure else _other(exam, procedure, modality)
         groups = [(of, report.accession), *((e, e.his) for e in report.also)]
-        segments = [_pid(report.patient), _pv1(exam)]
+        person = patient_at(exam, report.at) if report.patient is exam.patient else report.patient
+        segments = [_pid(person), _pv1(exam)]
         for i, (one, number) in enumerate(groups, 1):
             placer = f"{one.placer}" if not procedure else f"P8{report.key}"
             segments += [f"ORC|RE|{placer}", _obr(one, number, i, start=local(one.start), changed=local(report.at), status=WORDS[report.status], reader=one.reader)]
             if procedure:
                 segments[-1] = segments[-1].replace(exam.placer, placer).replace(f"F{exam.placer[1:]}", f"F8{report.key}").replace(f"RP{exam.placer[1:]}", f"RP8{report.key}")
         segments.append(f"OBX|1|TX|IMP^IMPRESSION^L||No text in the sample.||||||{WORDS[report.status]}")
-        for at in (report.at, report.at + timedelta(minutes=4))[:1 + report.resent]:
-            sent = at + timedelta(seconds=20)
-            yield sent, _message("VR_DEMO", exam.station.section, sent, "ORU^R01^ORU_R01", control, segments, "8859/1" if not report.patient.name.isascii() else ""), report.answer
+        sent = report.at + timedelta(seconds=20)
+        message = _message("VR_DEMO", exam.station.section, sent, "ORU^R01^ORU_R01", control, segments, "8859/1" if not person.name.isascii() else "")
+        received = HELD[1].astimezone(UTC) + (sent - HELD[0]) / 60 if HELD[0] <= sent < HELD[1] else sent
+        for later in (0, 4)[:1 + report.resent]:
+            yield received + timedelta(minutes=later), message, report.answer
 
 
 def _other(exam, procedure, modality):
@@ -94,11 +99,11 @@ def _other(exam, procedure, modality):
     return other
 
 
-def identity_messages(exams, planted):
+def identity_messages(exams, planted, patient_at):
     """`(instant, ADT message)`: arrivals of main hospital and emergency patients, and what the planter asked for."""
     for exam in exams:
         if exam.has_order and not exam.cancelled and exam.order_status != "SC" and exam.station.section != "CLINIC_DEMO":
-            yield exam.arrived, _adt("A04", exam.arrived, f"A{exam.placer[1:]}", exam.patient, "", exam.patient_class)
+            yield exam.arrived, _adt("A04", exam.arrived, f"A{exam.placer[1:]}", patient_at(exam, exam.arrived), "", exam.patient_class)
     for n, (trigger, at, person, prior) in enumerate(planted):
         yield at, _adt(trigger, at, f"AX{n:03d}", person, prior, "O")
 
@@ -147,12 +152,12 @@ def device_time(study, at):
     return at.astimezone(ZONE)
 
 
-def headers(exam, study, sop_uids, final_at=None):
+def headers(exam, study, sop_uids):
     """pydicom Datasets of a study's instances, without pixel data."""
-    for n in range(study.n + study.late):
-        share = n / max(1, study.n - 1) if n < study.n else 1
-        at = device_time(study, study.start + (study.end - study.start) * share)
-        made = device_time(study, final_at + timedelta(hours=3)) if n >= study.n and final_at else at + timedelta(seconds=8)
+    for n in range(len(sop_uids)):
+        at = device_time(study, study.start + (study.end - study.start) * min(1, n / max(1, study.n - 1)))
+        made = device_time(study, study.late_at) if n == study.n else at + timedelta(seconds=8)
+        series = n + 1 if study.modality in ("CT", "MR") or n == study.n else 1
         ds = Dataset()
         ds.file_meta = FileMetaDataset()
         ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = STORAGE[study.modality], sop_uids[n]
@@ -162,7 +167,8 @@ def headers(exam, study, sop_uids, final_at=None):
         ds.SOPClassUID, ds.SOPInstanceUID = STORAGE[study.modality], sop_uids[n]
         first = device_time(study, study.start)
         ds.StudyDate, ds.StudyTime = first.strftime("%Y%m%d"), first.strftime("%H%M%S")
-        ds.SeriesDate, ds.SeriesTime = ds.StudyDate, ds.StudyTime
+        begun = at if series > 1 and n < study.n else first
+        ds.SeriesDate, ds.SeriesTime = begun.strftime("%Y%m%d"), begun.strftime("%H%M%S")
         if study.modality in ("CT", "MR"):
             ds.AcquisitionDateTime = at.strftime("%Y%m%d%H%M%S.%f")
         else:
@@ -170,15 +176,15 @@ def headers(exam, study, sop_uids, final_at=None):
         ds.InstanceCreationDate, ds.InstanceCreationTime = made.strftime("%Y%m%d"), made.strftime("%H%M%S")
         ds.AccessionNumber, ds.Modality = study.accession, study.modality
         ds.Manufacturer, ds.ManufacturerModelName, ds.StationName, ds.InstitutionName = study.station.maker, study.station.model, study.station.ae, study.institution
-        ds.StudyDescription, ds.SeriesDescription, ds.ProtocolName = study.description, f"{study.body} {n + 1}", study.body
+        ds.StudyDescription, ds.SeriesDescription, ds.ProtocolName = study.description, f"{study.body} {series}", study.body
         ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = study.patient.name, study.patient.id, study.patient.born, study.patient.sex
         if not study.patient.id.startswith("QC"):
             ds.IssuerOfPatientID = "ELSEWHERE_DEMO" if study.institution.startswith("ELSE") else "LAKESIDE_DEMO"
         ds.BodyPartExamined, ds.OperatorsName = study.body, exam.technologist if exam else "CREEK^PAT"
         if study.side:
             ds.Laterality = study.side
-        ds.StudyInstanceUID, ds.SeriesInstanceUID = study.uid, f"{study.uid}.{1 if n < study.n else 2}"
-        ds.SeriesNumber, ds.InstanceNumber = 1 if n < study.n else 2, n + 1
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = study.uid, f"2.25.{int(study.uid[5:]) + series}"
+        ds.SeriesNumber, ds.InstanceNumber = series, n + 1 if series == 1 else 1
         if study.frame:
             ds.FrameOfReferenceUID = study.frame
         if study.requested or (exam and exam.study_uid == study.uid and study.accession and exam.defect != "U06"):
@@ -200,15 +206,16 @@ def send_time(exam_end):
 
 
 def transfers(studies):
-    """`(study, start, [(instant stored, bytes)])` of each study's way to the archive, one association each; the clinic's line is slow."""
+    """`(study, start, [(instant stored, bytes, number of the instance)])` of each way to the archive, one association each; the clinic's line is slow."""
     busy = {}
-    for study in sorted(studies, key=lambda s: s.end):
-        at = max(send_time(study.end), busy.get(study.station.ae, study.end))
+    sent = [(s.end, s, range(s.n)) for s in studies] + [(s.late_at, s, (s.n,)) for s in studies if s.late_at]
+    for ready, study, instances in sorted(sent, key=lambda x: x[0]):
+        at = max(send_time(ready), busy.get(study.station.ae, ready)) + timedelta(microseconds=int(study.uid[-6:]))
         start, stored = at, []
-        for _ in range(study.n):
+        for i in instances:
             size = int(MEGABYTES[study.modality] * 1e6)
             at += timedelta(seconds=round(size * 8 / study.station.mbit / 1e6 + 0.045, 6))
-            stored.append((at, size))
+            stored.append((at, size, i))
         busy[study.station.ae] = at + timedelta(seconds=5)
         yield study, start, stored
 
@@ -225,10 +232,10 @@ def orthanc_log(moves):
         say(start, "CommandDispatcher.cpp:333", f"(dicom) Association Received from {who}")
         say(start + timedelta(microseconds=80), "main.cpp:317", f"Incoming connection from {who}, calling AET {ARCHIVE_PORT}")
         say(start + timedelta(microseconds=140), "CommandDispatcher.cpp:664", f"(dicom) Association Acknowledged (Max Send PDV: 16372) to {who}")
-        for at, size in stored:
-            begin = at - timedelta(milliseconds=30)
+        for at, size, i in stored:
+            begin = at - timedelta(seconds=round(size * 8 / study.station.mbit / 1e6 + 0.02, 6))
             say(begin, "main.cpp:352", f"Incoming Store request from {who}, calling AET {ARCHIVE_PORT}")
-            say(begin + timedelta(milliseconds=12), "FilesystemStorage.cpp:125", f'Creating attachment "{_uuid(n, at)}" of "DICOM" type (size: {math.ceil(size / 1048576)}MB)')
+            say(at - timedelta(milliseconds=5), "FilesystemStorage.cpp:125", f'Creating attachment "{_attachment(study.uid, i)}" of "DICOM" type (size: {math.ceil(size / 1048576)}MB)')
             say(at, "ServerContext.cpp:637", "New instance stored")
         end = stored[-1][0] + timedelta(milliseconds=40)
         say(end, "CommandDispatcher.cpp:929", f"(dicom) Finishing association with {who}: DUL Peer Requested Release")
@@ -241,9 +248,8 @@ def orthanc_log(moves):
     return [(at, text + "\n") for at, text in lines]
 
 
-def _uuid(n, at):
-    text = f"{n * 7919 + at.microsecond:08x}{n:024x}"[-32:]
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+def _attachment(uid, i):
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{uid} {i}")
 
 
 def qrscp_log(moves, sop_uids):
@@ -257,8 +263,8 @@ def qrscp_log(moves, sop_uids):
 
         say(f"Association Received ({study.station.ae.lower().replace('_', '-')}:{study.station.ae} -> WS_DEMO)", at)
         say("Association Acknowledged (Max Send PDV: 16372)", at)
-        for i, (_, size) in enumerate(stored):
-            uid, status = sop_uids[study.uid][i], "0xa700: Refused: Out of resources" if n == 7 else "0x0000: Success"
+        for i, (_, size, instance) in enumerate(stored):
+            uid, status = sop_uids[study.uid][instance], "0xa700: Refused: Out of resources" if n == 7 else "0x0000: Success"
             at += timedelta(milliseconds=20)
             _dimse(say, at, "INCOMING", "Received Store SCP:", ["Message Type                  : C-STORE RQ", f"Message ID                    : {i + 1}",
                    f"Affected SOP Class UID        : {CLASS_NAMES[study.modality]}", f"Affected SOP Instance UID     : {uid}", "Data Set                      : present",
@@ -283,7 +289,7 @@ def xcr_log(moves, sop_uids):
     """What `storescp -xcr` wrote for each object that the emergency department's viewer stored."""
     lines = []
     for study, start, stored in moves:
-        for i, (at, size) in enumerate(stored):
+        for at, size, i in stored:
             at = (at + timedelta(seconds=9)).astimezone(ZONE)
             offset = f"{at:%z}"
             lines.append((at, f"{at:%Y-%m-%dT%H:%M:%S},{at.microsecond:06d}000{offset[:3]}:{offset[3:]}|{study.station.ae}|EDVIEW_DEMO|{study.station.ip}|"

@@ -4,7 +4,8 @@ import pandas as pd
 
 from .tables import EVENTS, TRACE, conform
 
-TRANSFER_BEFORE, TRANSFER_AFTER = pd.Timedelta("15min"), pd.Timedelta("60min")
+# A device that missed a clock change says an exam ended an hour after it was sent.
+TRANSFER_BEFORE, TRANSFER_AFTER = pd.Timedelta("75min"), pd.Timedelta("60min")
 ARRIVAL_WINDOW = pd.Timedelta("12h")
 STORED = ("Success", "Warning")
 # milestone, rank (1 = best, DOMAIN order of sources), message mask, time column, field
@@ -105,8 +106,9 @@ def _dicom(studies, instances):
     for rows, rank, name in ((studies[acquired], 2, "(0008,002A)"), (studies[~acquired], 5, "(0008,0031)")):
         yield _event(rows, "exam_started", "started_at", "dicom", name, rank, source_id="study_instance_uid")
         yield _event(rows, "exam_ended", "ended_at", "dicom", name, rank, source_id="study_instance_uid")
-    made = instances.groupby("study_instance_uid")["created_at"].max()
-    yield _event(studies.assign(made_at=_look_up(studies["study_instance_uid"], made)), "images_available", "made_at", "dicom", "(0008,0013)", 3, source_id="study_instance_uid")
+    made = _look_up(studies["study_instance_uid"], instances.groupby("study_instance_uid")["created_at"].max())
+    # Copied test images keep the creation time of their first life.
+    yield _event(studies.assign(made_at=made.where(~(made < studies["started_at"]))), "images_available", "made_at", "dicom", "(0008,0013)", 3, source_id="study_instance_uid")
 
 
 def _mpps(steps):
@@ -172,7 +174,10 @@ def _stamp(events, orders, reports, studies, site):
         known = pd.concat([t.loc[t[name] != "", ["accession_number", name]] for t in (studies, orders, reports) if name in t])
         known = known[known["accession_number"] != ""]
         value = known.assign(clean=known["accession_number"].map(site.clean_accession)).drop_duplicates("clean").set_index("clean")[name]
-        events = events.assign(**{name: _look_up(clean, value).fillna("").to_numpy()})
+        found = _look_up(clean, value)
+        if name in studies:
+            found = found.fillna(_look_up(events["study_instance_uid"], studies.set_index("study_instance_uid")[name]))
+        events = events.assign(**{name: found.fillna("").to_numpy()})
     return events
 
 

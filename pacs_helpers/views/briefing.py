@@ -16,12 +16,14 @@ from .axes import BLUE, GREY, base_axes, span
 FEWEST = 11         # smaller groups could point at a person
 HIDDEN = f"fewer than {FEWEST}"
 STYLE = """
-body{font:16px/1.5 system-ui,"Segoe UI",Arial,sans-serif;color:#1d1d1f;max-width:56rem;margin:2rem auto;padding:0 1.5rem}
-h1{font-size:1.8rem;line-height:1.2;margin:0 0 .3rem}h2{font-size:1.2rem;margin:1.6rem 0 .4rem}.lead{font-size:1.15rem}
-figure{margin:.8rem 0}figure img{width:100%;height:auto}figcaption,.definition{color:#55555c;font-size:.82rem}li{margin:.25rem 0}
-.charts{display:grid;grid-template-columns:1fr 1fr;gap:1.2rem}@media(max-width:46rem){.charts{grid-template-columns:1fr}}
+.briefing{font:16px/1.5 system-ui,"Segoe UI",Arial,sans-serif;color:#1d1d1f;max-width:56rem;margin:2rem auto;padding:0 1.5rem}
+.briefing h1{font-size:1.7rem;line-height:1.2;margin:0 0 .3rem}.briefing h2{font-size:1.2rem;margin:1.6rem 0 .4rem}.briefing .lead{font-size:1.15rem}
+.briefing figure{margin:.8rem 0}.briefing figure img{width:100%;height:auto}.briefing figcaption,.briefing .definition{color:#55555c;font-size:.82rem}.briefing li{margin:.25rem 0}
+.briefing .gt_table{margin-left:0!important;width:100%!important;font-family:inherit!important}
+.briefing .charts{display:grid;grid-template-columns:1fr 1fr;gap:1.2rem}@media(max-width:46rem){.briefing .charts{grid-template-columns:1fr}}
 @page{size:A4;margin:12mm 14mm}
-@media print{body{margin:0;max-width:none;padding:0;font-size:10.5pt;line-height:1.35}h1{font-size:17pt}h2{margin:.7rem 0 .2rem;font-size:12pt}li{margin:.1rem 0}figure,table{break-inside:avoid}}
+@media print{.briefing{margin:0;max-width:none;padding:0;font-size:10.5pt;line-height:1.35}.briefing h1{font-size:17pt}.briefing h2{margin:.7rem 0 .2rem;font-size:12pt}
+.briefing li{margin:.1rem 0}.briefing figure,.briefing table{break-inside:avoid}}
 """
 
 
@@ -45,7 +47,7 @@ def write_briefing(path, dept, *, findings, network, site, start, end, as_of):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-                    f"<title>Imaging briefing, {period}</title><style>{STYLE}</style></head><body><main>\n" + "\n".join(body) + "\n</main></body></html>\n",
+                    f"<title>Imaging briefing, {period}</title><style>{STYLE}</style></head><body><main class='briefing'>\n" + "\n".join(body) + "\n</main></body></html>\n",
                     encoding="utf-8", newline="\n")
     return path
 
@@ -140,8 +142,8 @@ def _definition(reading, whole):
     begins = ", ".join(f"{name} ({share:.0%})" for name, share in reading["start_source"].value_counts(normalize=True).items())
     left = f"{_count(int(whole['n_left_out']))} left out" if whole["n_left_out"] else "none left out"
     why = "" if whole["n_left_out"] < FEWEST else " (" + ", ".join(sorted(set(reading.loc[reading["left_out"] != "", "left_out"]))) + ")"
-    return (f'<p class="definition">Turnaround: from the end of the exam, by {html.escape(begins)}, to the first final report, by {html.escape(sources or "none yet")}. Exams that ended in the period: '
-            f"{whole['n']:,}, of which {left}{why}. Exams still waiting count with their wait so far (Kaplan-Meier).</p>")
+    return (f'<p class="definition">Turnaround: from the end of the exam, by {html.escape(begins)}, to the first final report, by {html.escape(sources or "none yet")}. Exams that ended in the period and are counted: '
+            f"{whole['n_used']:,}; {left}{why}. Exams still waiting count with their wait so far (Kaplan-Meier).</p>")
 
 
 def _day(at, form):
@@ -151,7 +153,7 @@ def _day(at, form):
 
 def _weeks(reading, site):
     local = reading["start"].dt.tz_convert(site.time_zone)
-    monday = (local - pd.to_timedelta(local.dt.weekday, unit="D")).dt.strftime("%Y-%m-%d")
+    monday = (local - pd.to_timedelta(local.dt.weekday, unit="D")).dt.normalize().clip(lower=local.min().normalize()).dt.strftime("%Y-%m-%d")
     weeks = summarize_turnaround(reading.assign(week=monday), "week", site=site) if len(reading) else pd.DataFrame(columns=["week", "n_used", "median", "p90"])
     return weeks[weeks["n_used"] >= FEWEST].sort_values("week")
 
@@ -160,13 +162,16 @@ def _weekly_chart(reading, site):
     weeks = _weeks(reading, site)
     ax = base_axes(None, (5.6, 3.6))
     names = [_day(pd.Timestamp(w), "%b") for w in weeks["week"]]
+    top = 1.15 * (weeks["p90"].fillna(weeks["median"]).max() / 60 if len(weeks) else 1)
+    for i in [i for i, p90 in enumerate(weeks["p90"]) if pd.isna(p90)]:
+        ax.annotate("more than one in ten\nstill waits", (i, top), ha="center", va="top", fontsize=8, color="#555", xytext=(0, -2), textcoords="offset points")
     ax.plot(names, weeks["p90"] / 60, marker="D", color=GREY, linestyle="--")
     ax.plot(names, weeks["median"] / 60, marker="o", color=BLUE, linewidth=2)
     for column, words, colour in (("p90", "nine of ten", "#555"), ("median", "half", BLUE)):
         if len(weeks) and pd.notna(weeks[column].iloc[-1]):
             ax.annotate(words, (len(weeks) - 1, weeks[column].iloc[-1] / 60), xytext=(7, 0), textcoords="offset points", color=colour, va="center", fontsize=9)
     ax.set_xlim(-0.3, max(len(weeks) - 0.2, 1))
-    ax.set_ylim(0)
+    ax.set_ylim(0, top)
     ax.set_ylabel("hours from exam end to final")
     ax.set_xlabel("week that begins on")
     return ax
@@ -176,8 +181,8 @@ def _weekly_words(reading, site):
     weeks = _weeks(reading, site)
     if weeks.empty:
         return "No week has enough exams to be drawn."
-    worst = weeks.loc[weeks["p90"].fillna(weeks["median"]).idxmax()]
-    return (f"Hours until half and nine of ten of a week’s exams were final, by the week the exam ended in; slowest in the week of {_day(pd.Timestamp(worst['week']), '%B')}. "
+    slowest = pd.Timestamp(weeks.loc[weeks["median"].fillna(float("inf")).idxmax(), "week"])
+    return (f"Hours until half and nine of ten of a week’s exams were final, by the week the exam ended in; slowest in the week that begins on {_day(slowest, '%B')}. "
             f"Weeks with {HIDDEN} exams are not drawn.")
 
 
@@ -187,7 +192,7 @@ def _desk_chart(findings):
     big, small = desks[desks >= FEWEST], desks[desks < FEWEST]
     # One small desk alone could be had by subtraction from the total, so its sum is shown only when it is large itself.
     rest = int(small.sum())
-    bars = [*reversed(list(big.items())), *([(f"{len(small)} other desks", rest)] if rest >= FEWEST and len(small) > 1 else [])]
+    bars = [*([(f"{len(small)} other desks", rest)] if rest >= FEWEST and len(small) > 1 else []), *reversed(list(big.items()))]
     ax = base_axes(None, (5.6, 3.6))
     ax.barh([name for name, _ in bars], [n for _, n in bars], color=BLUE)
     for y, (_, n) in enumerate(bars):

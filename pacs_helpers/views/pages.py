@@ -34,7 +34,7 @@ TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 def run_notebook(path):
     """The executed notebook, run in its own folder with a fresh kernel."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, store_widget_state=False,
+    NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, store_widget_state=False, extra_arguments=["--IPKernelApp.log_level=40"],
                    resources={"metadata": {"path": str(Path(path).parent)}}).execute()
     return tidy(notebook)
 
