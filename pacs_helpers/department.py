@@ -4,13 +4,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from .milestones import build_events, build_trace, link_transfers
+from .milestones import ORDER_TYPES, build_events, build_trace, link_transfers
 from .readers.accession import fill_accession_numbers, measure_accession_fields
 from .tables import (
     ASSOCIATIONS, INSTANCES, MESSAGES, OPERATIONS, ORDERS, PATIENTS, PERFORMED_STEPS, REPORTS, STUDIES, TableError, conform,
 )
 
-ORDER_TYPES = ("ORM", "OMG", "OMI")
 CANCELLING = ("CA", "OC", "DC", "CR")       # HL7 table 0119
 # OBR-24 is HL7 table 0074; sites also write the DICOM modality there, which stays as it is.
 SECTIONS = {"NMR": "MR", "NMS": "NM", "RAD": "CR", "VUS": "US", "CUS": "US", "CTH": "", "XRC": "", "RUS": "US"}

@@ -7,6 +7,7 @@ from .tables import EVENTS, TRACE, conform
 # A device that missed a clock change says an exam ended an hour after it was sent.
 TRANSFER_BEFORE, TRANSFER_AFTER = pd.Timedelta("75min"), pd.Timedelta("60min")
 ARRIVAL_WINDOW = pd.Timedelta("12h")
+ORDER_TYPES = ("ORM", "OMG", "OMI")
 STORED = ("Success", "Warning")
 # milestone, rank (1 = best, DOMAIN order of sources), message mask, time column, field
 _ORDER_EVENTS = (
@@ -70,7 +71,7 @@ def _clock_change(rows, at, site):
 
 
 def _hl7_orders(messages, site):
-    rows = messages[messages["message_type"].isin(["ORM", "OMG", "OMI"])]
+    rows = messages[messages["message_type"].isin(ORDER_TYPES)]
     rows = rows.assign(transaction_at=rows["transaction_at"].fillna(rows["message_at"]))
     for milestone, rank, mask, column, field in _ORDER_EVENTS:
         chosen = rows[rows[mask[0]].isin(mask[1])] if mask else rows
@@ -152,9 +153,13 @@ def link_transfers(operations, associations, instances, studies):
 def _name_exams(events, messages, studies, site):
     """Accession numbers filled from the study or the message that names its UID, and spelled one way."""
     by_uid = studies[studies["accession_number"] != ""].set_index("study_instance_uid")["accession_number"]
-    told = messages[(messages["study_instance_uid"] != "") & (messages["accession_number"] != "")].drop_duplicates("study_instance_uid").set_index("study_instance_uid")["accession_number"]
+    named = messages[(messages["study_instance_uid"] != "") & (messages["accession_number"] != "")]
+    # An order that names the Study UID is surer than what was typed at the device; a report that does is not.
+    asked, told = (named[named["message_type"].isin(ORDER_TYPES) == is_order].drop_duplicates("study_instance_uid").set_index("study_instance_uid")["accession_number"]
+                   for is_order in (True, False))
     uids = events["study_instance_uid"]
-    filled = events["accession_number"].where(events["accession_number"] != "", _look_up(uids, by_uid).fillna(_look_up(uids, told)).fillna(""))
+    from_uid = _look_up(uids, asked).fillna(_look_up(uids, by_uid)).fillna(_look_up(uids, told)).fillna("")
+    filled = events["accession_number"].where(events["accession_number"] != "", from_uid)
     spelling = exam_spellings(studies, messages, site)
     return events.assign(accession_number=filled.map(lambda a: spelling.get(site.clean_accession(a), a)))
 

@@ -9,29 +9,37 @@ FIELDS = (("patient_id", "Patient ID"), ("patient_name", "Patient name"), ("pati
           ("accession_number", "Accession number"), ("modality", "Modality"), ("what", "Procedure / study"), ("body_part_examined", "Body part"), ("at", "Time"))
 
 
-def sides_of(finding, dept, accession="", study_uid=""):
-    """`(order or report, study)` as dicts of text to compare, for a finding and the candidate chosen for it; an absent side is {}."""
+def sides_of(finding, dept, site, accession="", study_uid=""):
+    """`(order or report, study)` as dicts of text to compare, for a finding and the candidate chosen for it; an absent side is {}.
+
+    Times are in `site.time_zone`.
+    """
     uid = study_uid or finding["study_instance_uid"].split(" ")[0]
     studies = dept.studies[dept.studies["study_instance_uid"] == uid] if uid else dept.studies.head(0)
     if studies.empty and accession:
-        studies = dept.studies[dept.studies["accession_number"] == accession]
+        studies = _of_exam(dept.studies, accession, site)
     messages = finding["message_control_id"].split()
     reports = dept.reports[dept.reports["message_control_id"].isin(messages)]
     number = accession or finding["accession_number"]
-    orders = dept.orders[(dept.orders["accession_number"] == number) & (number != "")]
+    orders = _of_exam(dept.orders, number, site)
     if orders.empty and not studies.empty:
         own = studies["study_instance_uid"].iloc[0]
         orders = dept.orders[dept.orders["study_instance_uid"] == own]
-    feed = reports if messages and not reports.empty else orders if not orders.empty else dept.reports[(dept.reports["accession_number"] == number) & (number != "")]
-    return _side(feed, "procedure_name", ("observed_at", "scheduled_at", "ordered_at")), _side(studies, "study_description", ("started_at", "study_at"))
+    feed = reports if messages and not reports.empty else orders if not orders.empty else _of_exam(dept.reports, number, site)
+    return _side(feed, "procedure_name", ("observed_at", "scheduled_at", "ordered_at"), site), _side(studies, "study_description", ("started_at", "study_at"), site)
 
 
-def _side(rows, what, times):
+def _of_exam(table, accession, site):
+    wanted = site.clean_accession(accession)
+    return table[table["accession_number"].map(site.clean_accession) == wanted] if wanted else table.head(0)
+
+
+def _side(rows, what, times, site):
     if rows.empty:
         return {}
     row = rows.iloc[0]
     at = next((row[t] for t in times if t in row and pd.notna(row[t])), None)
-    return {**{name: str(row.get(name, "") or "") for name, _ in FIELDS}, "what": str(row.get(what, "") or ""), "at": f"{at:%Y-%m-%d %H:%M} UTC" if at is not None else ""}
+    return {**{name: str(row.get(name, "") or "") for name, _ in FIELDS}, "what": str(row.get(what, "") or ""), "at": f"{at.tz_convert(site.time_zone):%Y-%m-%d %H:%M}" if at is not None else ""}
 
 
 def comparison_table(feed, study):

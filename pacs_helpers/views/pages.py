@@ -19,7 +19,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 STYLE = """
 body{font:16px/1.5 system-ui,"Segoe UI",Arial,sans-serif;color:#1d1d1f;max-width:64rem;margin:2rem auto;padding:0 1.5rem}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .6rem}h2{font-size:1.35rem;margin:2.2rem 0 .5rem}h3{font-size:1.1rem}
-table{border-collapse:collapse;font-size:.86rem;margin:.6rem 0}th,td{border-bottom:1px solid #d8d8dc;padding:.28rem .6rem;text-align:left;vertical-align:top}
+table{border-collapse:collapse;font-size:.86rem;margin:.6rem 0}table.dataframe{border:0}th,td{border:0;border-bottom:1px solid #d8d8dc;padding:.28rem .6rem;text-align:left;vertical-align:top}
 .output{overflow-x:auto;margin:.4rem 0 1rem}img{max-width:100%;height:auto}pre{white-space:pre-wrap;font-size:.86rem}
 details.code>summary{color:#5a5a60;font-size:.8rem;cursor:pointer}details.code pre{background:#f6f6f8;padding:.6rem;border-radius:4px}
 a.anchor-link{display:none}.prompt{display:none}

@@ -61,7 +61,7 @@ class FixBench:
         self.code = w.Dropdown(options=[ALL, *sorted(known["code"].dropna().astype(str).unique())], description="Kind", style={"description_width": "3rem"}, layout={"width": "11rem"})
         self.back, self.next = w.Button(description="Previous", layout={"width": "7rem"}), w.Button(description="Next", layout={"width": "7rem"})
         self.progress, self.title, self.sides, self.message = w.Label(), w.HTML(layout=WIDE), w.HTML(layout=WIDE), w.HTML(layout=WIDE)
-        self.choice = w.Select(rows=5, description="Candidates", layout={"width": "100%"}, style={"description_width": "6rem"})
+        self.choice = w.Select(rows=3, description="Candidates", layout={"width": "100%", "height": "5.2rem"}, style={"description_width": "6rem"})
         self.patient_id = w.Text(description="Patient ID", layout={"width": "22rem"}, style={"description_width": "6rem"})
         self.note = w.Text(description="Note", placeholder="why, in a few words", layout={"width": "32rem"}, style={"description_width": "3rem"})
         self.accept = w.Button(description="Accept match", button_style="success", tooltip="Record that the chosen candidate is the partner")
@@ -107,7 +107,7 @@ class FixBench:
         if finding is None:
             self.sides.value, self.patient_id.value, self.save_id.disabled = "", "", True
             return
-        feed, study = sides_of(finding, self.dept, chosen.get("candidate_accession_number", ""), chosen.get("candidate_study_instance_uid", "").split(" ")[0])
+        feed, study = sides_of(finding, self.dept, self.site, chosen.get("candidate_accession_number", ""), chosen.get("candidate_study_instance_uid", "").split(" ")[0])
         self.sides.value = comparison_table(feed, study)
         self.patient_id.value = current_id(feed.get("patient_id", ""), self.dept) if finding["code"].startswith("U05") else study.get("patient_id", "")
         self.save_id.disabled = not finding["study_instance_uid"]
@@ -123,7 +123,7 @@ class FixBench:
         finding, chosen = self.finding, self._chosen()
         if finding is None or (not chosen and finding["code"] not in MANY_STUDIES):
             return self._say("Choose a candidate first.")
-        return self._record(**match_decision(finding, chosen, self.dept))
+        return self._record(**match_decision(finding, chosen, self.dept, self.site))
 
     def reject_match(self):
         return self._record(kind="dismiss", target=self._target(), reason="reviewed: no partner, or no error")
@@ -190,14 +190,14 @@ def current_id(patient_id, dept):
     return merged_ids(dept.patients).get(patient_id, patient_id)
 
 
-def match_decision(finding, chosen, dept):
+def match_decision(finding, chosen, dept, site):
     """What accepting means, as arguments of record_correction: merge several studies, mend an ID, or link a report or study to the exam."""
     uid = finding["study_instance_uid"].split(" ")[0]
     if finding["code"] in MANY_STUDIES:
         return {"kind": "merge", "target": finding["finding_id"], "reason": "one exam"}
     accession = chosen["candidate_accession_number"]
     if finding["code"].startswith("U05") and uid:
-        feed, study = sides_of(finding, dept, accession, uid)
+        feed, study = sides_of(finding, dept, site, accession, uid)
         right = current_id(feed.get("patient_id", ""), dept)
         if right and right != study["patient_id"] and not finding["message_control_id"]:
             return {"kind": "patient_id", "target": uid, "old": study["patient_id"], "new": right, "reason": "images get the order's patient ID"}
