@@ -10,8 +10,6 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
-import pandas as pd
-
 from ..tables import REJECTED, SOURCES, AccountingError, TableError, conform
 
 INFLATE_LIMIT = 1 << 30

@@ -65,7 +65,9 @@ def _count(n):
 def _headline(whole):
     if whole is None or whole["n_used"] < FEWEST:
         return "There are too few finished exams in this period to say how long a report takes."
-    median = "More than half of the exams still wait" if pd.isna(whole["median"]) else f"Half of the {whole['n_used']:,} exams had a final report within <strong>{span(whole['median'])}</strong> of the end of the exam"
+    median = "More than half of the exams still wait"
+    if pd.notna(whole["median"]):
+        median = f"Half of the {whole['n_used']:,} exams had a final report within <strong>{span(whole['median'])}</strong> of the end of the exam"
     slow = "" if pd.isna(whole["p90"]) else f"; one in ten took longer than <strong>{span(whole['p90'])}</strong>"
     return f"{median}{slow}."
 
@@ -142,7 +144,8 @@ def _definition(reading, whole):
     begins = ", ".join(f"{name} ({share:.0%})" for name, share in reading["start_source"].value_counts(normalize=True).items())
     left = f"{_count(int(whole['n_left_out']))} left out" if whole["n_left_out"] else "none left out"
     why = "" if whole["n_left_out"] < FEWEST else " (" + ", ".join(sorted(set(reading.loc[reading["left_out"] != "", "left_out"]))) + ")"
-    return (f'<p class="definition">Turnaround: from the end of the exam, by {html.escape(begins)}, to the first final report, by {html.escape(sources or "none yet")}. Exams that ended in the period and are counted: '
+    return (f'<p class="definition">Turnaround: from the end of the exam, by {html.escape(begins)}, to the first final report, by '
+            f'{html.escape(sources or "none yet")}. Exams that ended in the period and are counted: '
             f"{whole['n_used']:,}; {left}{why}. Exams still waiting count with their wait so far (Kaplan-Meier).</p>")
 
 

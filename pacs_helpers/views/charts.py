@@ -10,7 +10,20 @@ from ..schemas import FINDING_CODES
 from ..site import Site
 from ..tables import TableError, require_columns
 from .axes import (
-    BLUE, COLOURS, FINDING_NAMES, GREEN, GREY, HATCHES, RED, SKY, base_axes, legend_below, limits_around, mark_minutes, minute_axis, span,
+    BLUE,
+    COLOURS,
+    FINDING_NAMES,
+    GREEN,
+    GREY,
+    HATCHES,
+    RED,
+    SKY,
+    base_axes,
+    legend_below,
+    limits_around,
+    mark_minutes,
+    minute_axis,
+    span,
     time_axis,
 )
 
