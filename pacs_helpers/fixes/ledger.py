@@ -116,7 +116,6 @@ def _check_expectation(records, target, expect):
 def _opened(path):
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, flags, 0o600)
     except OSError as error:
         raise LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded: {path.name} cannot be opened ({error.strerror})") from None
@@ -130,7 +129,10 @@ def _opened(path):
 def _locked(path):
     """One writer at a time: a lock file, because flock does nothing on many network shares, and flock besides where there is one."""
     lock = path.with_name(path.name + ".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded: the folder of {path.name} cannot be made ({error.strerror})") from None
     descriptor = _take_lock(lock)
     try:
         yield
@@ -144,10 +146,7 @@ def _take_lock(lock):
     while True:
         try:
             descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-            if fcntl:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(descriptor, f"{socket.gethostname()} {os.getpid()}".encode())
-            return descriptor
+            return _sign_lock(descriptor, lock)
         except FileExistsError:
             if _is_stale(lock):
                 lock.unlink(missing_ok=True)
@@ -157,6 +156,18 @@ def _take_lock(lock):
                 time.sleep(0.02)
         except OSError as error:
             raise LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded: {lock.name} cannot be made ({error.strerror})") from None
+
+
+def _sign_lock(descriptor, lock):
+    try:
+        if fcntl:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, f"{socket.gethostname()} {os.getpid()}".encode())
+    except OSError:
+        os.close(descriptor)
+        lock.unlink(missing_ok=True)        # an unsigned lock could never be told stale
+        raise
+    return descriptor
 
 
 def _is_stale(lock):

@@ -1,0 +1,152 @@
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pacs_helpers.fixes import ledger as module
+from pacs_helpers.fixes.corrections import read_corrections, record_correction, undo_correction, verify_corrections
+from pacs_helpers.fixes.ledger import LedgerError, read_ledger
+from pacs_helpers.tables import TableError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "corrections.jsonl"
+
+
+def decide(path, target="2.25.1", old="A", new="B", **more):
+    return record_correction(path, kind="patient_id", target=target, old=old, new=new, reason="typed", decided_by="Pat", **more)
+
+
+def test_a_decision_is_one_line_that_only_its_owner_can_read(path):
+    record = decide(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 and json.loads(lines[0])["hash"] == record["hash"]
+    if os.name != "nt":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_record_tells_who_what_when_and_why(path):
+    record = decide(path, text="wrong key", evidence="IDs differ", finding_id="U05a-1")
+    wanted = {"v", "seq", "id", "ts_utc", "utc_offset", "user", "account", "host", "pid", "op", "kind", "target", "field", "old", "new", "reason", "text", "evidence", "prev", "hash"}
+    assert wanted <= set(record)
+    assert (record["seq"], record["op"], record["user"], record["old"], record["new"]) == (1, "decide", "Pat", "A", "B")
+
+
+def test_undo_is_a_new_record_and_undoing_it_brings_the_decision_back(path):
+    first = decide(path)
+    undo = undo_correction(path, first["id"], decided_by="Pat")
+    assert len(read_corrections(path)) == 0
+    undo_correction(path, undo["id"], decided_by="Pat")
+    assert read_corrections(path)["new"].tolist() == ["B"] and len(read_ledger(path)) == 3
+
+
+def test_the_ledger_is_never_rewritten(path):
+    decide(path)
+    before = path.read_bytes()
+    undo_correction(path, read_ledger(path)[0]["id"], decided_by="Pat")
+    assert path.read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda lines: [lines[0].replace('"new": "B"', '"new": "C"'), *lines[1:]],
+    lambda lines: lines[1:],
+    lambda lines: [lines[1], lines[0], *lines[2:]],
+    lambda lines: [lines[0], lines[0], *lines[1:]],
+])
+def test_an_edited_cut_or_shuffled_ledger_is_found_and_not_written(path, damage):
+    for n in range(3):
+        decide(path, target=f"2.25.{n}")
+    path.write_text("\n".join(damage(path.read_text(encoding="utf-8").splitlines())) + "\n", encoding="utf-8")
+    assert verify_corrections(path)["is_whole"] is False
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="LOG_CHAIN_BROKEN"):
+        decide(path, target="2.25.9")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_half_a_last_line_is_sealed_with_a_note_and_nothing_is_lost(path, cut):
+    decide(path, target="2.25.1")
+    whole = path.read_bytes()
+    decide(path, target="2.25.2")
+    path.write_bytes(path.read_bytes()[:len(whole) + cut])
+    decide(path, target="2.25.3")
+    assert read_corrections(path)["target"].tolist() == ["2.25.1", "2.25.3"]
+    assert [r["op"] for r in read_ledger(path)] == ["decide", "recovered", "decide"] and verify_corrections(path)["is_whole"]
+
+
+def test_a_second_decision_on_what_somebody_decided_meanwhile_is_a_conflict_that_names_them(path):
+    decide(path)
+    with pytest.raises(LedgerError, match="CONFLICT: Pat decided on this at"):
+        decide(path, old="B", new="C", expect=0)
+    assert len(read_ledger(path)) == 1
+
+
+@pytest.mark.parametrize("fitting", [0, 7, 150])
+def test_a_full_disk_says_not_recorded_and_the_next_try_is_whole(path, monkeypatch, fitting):
+    decide(path)
+    real, left = os.write, [fitting]
+
+    def write(descriptor, data):
+        if not data.startswith(b"{") and left == [fitting]:
+            return real(descriptor, data)
+        n, left[0] = left[0], 0
+        if not n:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data[:n])
+
+    monkeypatch.setattr(module.os, "write", write)
+    with pytest.raises(LedgerError, match="LOG_NOT_WRITTEN: decision NOT recorded"):
+        decide(path, target="2.25.2")
+    monkeypatch.undo()
+    decide(path, target="2.25.3")
+    assert read_corrections(path)["target"].tolist() == ["2.25.1", "2.25.3"] and verify_corrections(path)["is_whole"]
+
+
+def test_a_lock_that_could_not_be_signed_is_taken_away(path, monkeypatch):
+    monkeypatch.setattr(module.os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(LedgerError, match="LOG_NOT_WRITTEN"):
+        decide(path)
+    monkeypatch.undo()
+    decide(path)
+    assert len(read_ledger(path)) == 1
+
+
+def test_two_writers_at_once_lose_nothing(path):
+    code = ("import sys; from pacs_helpers.fixes.corrections import record_correction\n"
+            "for n in range(15): record_correction(sys.argv[1], kind='dismiss', target=f'{sys.argv[2]}-{n}', reason='r', decided_by=sys.argv[2])")
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=ROOT) for name in ("ann", "bob")]
+    assert [w.wait(60) for w in writers] == [0, 0]
+    assert len(read_ledger(path)) == 30 and read_corrections(path)["user"].value_counts().to_dict() == {"ann": 15, "bob": 15}
+
+
+def test_a_lock_left_by_a_dead_program_does_not_stop_the_next(path):
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    path.with_name(path.name + ".lock").write_text(f"{module.socket.gethostname()} {gone.pid}")
+    decide(path)
+    assert len(read_ledger(path)) == 1
+
+
+@pytest.mark.parametrize(("more", "words"), [
+    ({"kind": "patientid"}, "Did you mean 'patient_id'"), ({"decided_by": " "}, "decided_by"), ({"new": ""}, "needs the new value"), ({"target": ""}, "target"),
+])
+def test_a_decision_that_says_too_little_is_refused(path, more, words):
+    with pytest.raises(TableError, match=words):
+        record_correction(path, **{"kind": "patient_id", "target": "2.25.1", "old": "A", "new": "B", "reason": "r", "decided_by": "Pat", **more})
+    assert not path.exists()
+
+
+def test_two_ids_cannot_be_turned_into_each_other(path):
+    decide(path, old="A", new="B")
+    decide(path, target="2.25.2", old="B", new="C")
+    with pytest.raises(TableError, match="in a circle"):
+        decide(path, target="2.25.3", old="C", new="A")
