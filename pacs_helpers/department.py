@@ -4,16 +4,18 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from .milestones import ORDER_TYPES, build_events, build_trace, link_transfers
+from .milestones import CANCELLING, ORDER_TYPES, build_events, build_trace, exam_spellings, known_to_the_minute, link_transfers, look_up
 from .readers.accession import fill_accession_numbers, measure_accession_fields
 from .tables import (
     ASSOCIATIONS, INSTANCES, MESSAGES, OPERATIONS, ORDERS, PATIENTS, PERFORMED_STEPS, REPORTS, STUDIES, TableError, conform,
 )
 
-CANCELLING = ("CA", "OC", "DC", "CR")       # HL7 table 0119
-# OBR-24 is HL7 table 0074; sites also write the DICOM modality there, which stays as it is.
-SECTIONS = {"NMR": "MR", "NMS": "NM", "RAD": "CR", "VUS": "US", "CUS": "US", "CTH": "", "XRC": "", "RUS": "US"}
+# OBR-24 is HL7 table 0074, where PT is physical therapy; sites also write the DICOM modality there, and then it is PET.
+SECTIONS = {"NMR": "MR", "MRI": "MR", "NMS": "NM", "RAD": "CR", "RX": "CR", "XR": "CR", "VUS": "US", "CUS": "US", "RUS": "US", "OUS": "US"}
+MODALITIES = frozenset("CR DX CT MR US MG NM PT XA RF RG IO PX BMD OT ES GM SM XC OP OPT OCT IVUS ECG HD DG TG LS AU BI PR SR KO DOC SEG "
+                       "RTIMAGE RTDOSE RTPLAN RTSTRUCT RTRECORD".split())
 NOT_IMAGES = ("SR", "KO", "PR", "SEG", "DOC")
+ACCEPTING = ("AA", "CA")        # HL7 table 0008
 NUMBERS = ("obr_3", "obr_18", "obr_20", "orc_3", "ipc_1")
 
 
@@ -42,13 +44,13 @@ def build_department(*, hl7=None, dicom=None, network=None, site):
     associations = conform([], ASSOCIATIONS) if network is None else network.associations
     operations = conform([], OPERATIONS) if network is None else network.operations
     fields = measure_accession_fields(messages, site, instances["accession_number"].unique())
-    messages = fill_accession_numbers(messages[~_has(messages, "DUPLICATE_MESSAGE")], fields)
-    messages = messages.assign(modality=messages["modality"].map(lambda m: SECTIONS.get(m, m)))
+    messages = _name_orders(fill_accession_numbers(messages[~_has(messages, "DUPLICATE_MESSAGE")].reset_index(drop=True), fields))
+    messages = messages.assign(modality=messages["modality"].map({m: SECTIONS.get(m, m if m in MODALITIES else "") for m in messages["modality"].unique()}))
     studies = _studies(instances[~_has(instances, "DUPLICATE_FILE")])
     orders, reports = _orders(messages), _reports(messages)
     transfers = link_transfers(operations, associations, instances, studies)
-    parts = (messages, instances, studies, steps, transfers, orders, reports, site)
-    return Department(orders, studies, reports, _patients(messages), build_events(*parts), build_trace(*parts), fields)
+    parts = (messages, instances, studies, steps, transfers, orders, reports, exam_spellings(studies, messages, steps, site))
+    return Department(orders, studies, reports, _patients(messages), build_events(*parts, site), build_trace(*parts), fields)
 
 
 def _has(table, code):
@@ -56,10 +58,20 @@ def _has(table, code):
 
 
 def _in_time(rows, *columns):
+    """`rows` by the first of `columns` that is filled, a row without any after the one before it in its file."""
     at = rows[columns[0]]
     for column in columns[1:]:
         at = at.fillna(rows[column])
-    return rows.assign(_at=at).sort_values("_at", kind="stable")
+    return rows.assign(_at=at.groupby(rows["source_file"], sort=False).ffill()).sort_values("_at", kind="stable", na_position="first")
+
+
+def _name_orders(messages):
+    """An order message without accession number has the one that later messages give to its placer number and patient, if it is the only one."""
+    key = messages["placer_order_number"] + "\n" + messages["patient_id"]
+    ours = messages["message_type"].isin((*ORDER_TYPES, "SIU")) & (messages["placer_order_number"] != "")
+    named = messages.assign(key=key)[ours & (messages["accession_number"] != "")].drop_duplicates(["key", "accession_number"])
+    number = look_up(key, named.drop_duplicates("key", keep=False).set_index("key")["accession_number"]).fillna("")
+    return messages.assign(accession_number=messages["accession_number"].where(~ours | (messages["accession_number"] != ""), number))
 
 
 def _last_words(rows, key, schema):
@@ -71,43 +83,61 @@ def _last_words(rows, key, schema):
 
 
 def _orders(messages):
-    rows = _in_time(messages[messages["message_type"].isin(ORDER_TYPES)], "message_at", "received_at")
-    key = rows["accession_number"].where(rows["accession_number"] != "", "placer " + rows["placer_order_number"] + rows["filler_order_number"])
+    number = messages["placer_order_number"].where(messages["placer_order_number"] != "", messages["filler_order_number"])
+    has_number = (messages["accession_number"] != "") | (number != "")
+    asked = messages["message_type"].isin(ORDER_TYPES) | (messages["message_type"] == "SIU") & has_number
+    rows = _in_time(messages[asked], "message_at", "received_at")
+    nameless = pd.Series("message " + rows.index.astype("str"), index=rows.index).where(~has_number, "number " + number)
+    key = rows["accession_number"].where(rows["accession_number"] != "", nameless)
     last = _last_words(rows.assign(section=rows["sending_facility"]), key, ORDERS)
     new = rows[rows["order_control"].isin(["NW", "SN"])]
     first = new.assign(at=new["transaction_at"].fillna(new["message_at"])).groupby(key, sort=False)["at"].first()
     last["ordered_at"] = first.reindex(last.index).fillna(rows.groupby(key, sort=False)["message_at"].min())
     last["n_messages"] = rows.groupby(key, sort=False).size()
-    last["is_cancelled"] = last["order_control"].isin(CANCELLING) | last["order_status"].isin(["CA", "X"])
+    spoken = rows[(rows["order_control"] != "") | (rows["order_status"] != "")]
+    cancels = spoken["order_control"].isin(CANCELLING) | spoken["order_status"].isin(["CA", "X"])
+    last["is_cancelled"] = cancels.groupby(key, sort=False).last().reindex(last.index, fill_value=False)
     return conform(last.reset_index(drop=True), ORDERS)
 
 
 def _reports(messages):
     rows = messages[(messages["message_type"] == "ORU")]
-    rows = rows.assign(status_changed_at=rows["status_changed_at"].fillna(rows["message_at"]), section=rows["sending_facility"])
-    rows = rows.assign(acknowledgment_code=_acknowledged(rows, messages), other_accession_numbers=_other_numbers(rows))
+    code, at = _answers(messages, rows)
+    rows = rows.assign(status_changed_at=rows["status_changed_at"].fillna(rows["message_at"]), section=rows["sending_facility"],
+                       acknowledgment_code=code, acknowledged_at=at, other_accession_numbers=_other_numbers(rows))
     rows = _in_time(rows, "status_changed_at", "received_at")
-    rows["is_duplicate"] = rows.duplicated(["message_control_id", "patient_id", "accession_number", "placer_order_number", "result_status"]) & (rows["message_control_id"] != "")
-    exam = rows["accession_number"].where(rows["accession_number"] != "", rows["message_control_id"]).rename("exam")
-    rows["version_number"] = rows.groupby(exam, sort=False).cumcount() + 1
+    again = rows.duplicated(["message_control_id", "patient_id", "accession_number", "placer_order_number", "result_status"]) & (rows["message_control_id"] != "")
+    exam = rows["accession_number"].where(rows["accession_number"] != "", "message " + rows["message_control_id"]).where(
+        (rows["accession_number"] != "") | (rows["message_control_id"] != ""), "row " + pd.Series(rows.index.astype("str"), index=rows.index))
+    rows = rows.assign(is_duplicate=again, version_number=(~again).groupby(exam, sort=False).cumsum())
     return conform(rows[[c for c in REPORTS if c in rows.columns]].reset_index(drop=True), REPORTS)
 
 
 def _other_numbers(rows):
-    values = [[v for v in dict.fromkeys(numbers) if v and v != accession]
-              for accession, *numbers in rows[["accession_number", *NUMBERS]].itertuples(index=False)]
-    return pd.Series([" ".join(v) for v in values], index=rows.index, dtype="str")
+    values = pd.concat([rows[n] for n in NUMBERS])
+    values = values[(values != "") & (values != rows["accession_number"].reindex(values.index))].rename("value").rename_axis("row").reset_index()
+    return values.drop_duplicates().groupby("row")["value"].agg(" ".join).reindex(rows.index).fillna("").astype("str")
 
 
-def _acknowledged(rows, messages):
-    """MSA-1 of the acknowledgment of each row: the n-th sending of a control id goes with the n-th answer to it."""
-    sent = rows.drop_duplicates(["source_file", "source_offset"])[["message_control_id", "source_file", "source_offset"]]
-    sent = sent.assign(n=sent.groupby("message_control_id").cumcount())
-    answers = messages[messages["acknowledged_control_id"] != ""][["acknowledged_control_id", "acknowledgment_code", "message_at"]].sort_values("message_at", kind="stable")
-    answers = answers.assign(n=answers.groupby("acknowledged_control_id").cumcount())
-    pairs = sent.merge(answers, left_on=["message_control_id", "n"], right_on=["acknowledged_control_id", "n"], how="left")
-    codes = pairs.set_index(["source_file", "source_offset"])["acknowledgment_code"]
-    return pd.Series(codes.reindex(pd.MultiIndex.from_frame(rows[["source_file", "source_offset"]])).fillna("").to_numpy(), index=rows.index, dtype="str")
+def _answers(messages, rows):
+    """`(MSA-1, MSH-7)` of the acknowledgment of each of `rows`.
+
+    The n-th sending of a control id goes with the n-th answer to it, the last sending with all further ones, for it was sent again unchanged:
+    of those the first that accepts, else the last. Systems count alike, so an answer counts for the sender it names in MSH-5 if that sender used the control id.
+    """
+    sent = _in_time(messages[(messages["message_control_id"] != "") & (messages["acknowledged_control_id"] == "")].drop_duplicates(["source_file", "source_offset"]), "message_at")
+    mine = sent["message_control_id"] + "\n" + sent["sending_application"]
+    sent = sent.assign(key=mine, n=sent.groupby(mine).cumcount())
+    told = _in_time(messages[messages["acknowledged_control_id"] != ""], "message_at")
+    theirs = told["acknowledged_control_id"] + "\n" + told["receiving_application"]
+    any_sender = look_up(told["acknowledged_control_id"], sent.drop_duplicates("message_control_id").set_index("message_control_id")["key"])
+    told = told.assign(key=theirs.where(theirs.isin(sent["key"]), any_sender)).dropna(subset="key")
+    told = told.assign(n=told.groupby("key").cumcount().clip(upper=look_up(told["key"], sent.groupby("key")["n"].max())))
+    accepts = told["acknowledgment_code"].isin(ACCEPTING)
+    told = pd.concat([told[accepts], told[~accepts].iloc[::-1]]).drop_duplicates(["key", "n"])
+    pairs = sent[["key", "n", "source_file", "source_offset"]].merge(told[["key", "n", "acknowledgment_code", "message_at"]], on=["key", "n"])
+    pairs = pairs.set_index(["source_file", "source_offset"]).reindex(pd.MultiIndex.from_frame(rows[["source_file", "source_offset"]])).set_axis(rows.index)
+    return pairs["acknowledgment_code"].fillna(""), pairs["message_at"]
 
 
 def _patients(messages):
@@ -117,10 +147,10 @@ def _patients(messages):
 
 
 def _studies(instances):
-    rows = instances[instances["study_instance_uid"] != ""].drop_duplicates(["study_instance_uid", "sop_instance_uid", "patient_id"])
+    rows = instances[instances["study_instance_uid"] != ""].drop_duplicates(["study_instance_uid", "sop_instance_uid", "patient_id", "accession_number"])
     uid = rows["study_instance_uid"]
     images = rows[~rows["modality"].isin(NOT_IMAGES)]
-    taken_at = images["acquired_at"].where(~images["precision"].str.contains("acquired_at=")).fillna(images["series_at"]).fillna(images["study_at"])
+    taken_at = known_to_the_minute(images, "acquired_at").fillna(known_to_the_minute(images, "series_at")).fillna(known_to_the_minute(images, "study_at"))
     study = _last_words(rows.iloc[::-1], uid, STUDIES)       # reversed: the first non-empty value
     for column in ("accession_number", "patient_id"):
         study[column] = _most_frequent(rows, column).reindex(study.index)
@@ -141,7 +171,8 @@ def _most_frequent(rows, column):
 
 
 def _all_values(rows, column):
-    words = rows[["study_instance_uid", column]].assign(**{column: rows[column].str.split()}).explode(column).dropna().drop_duplicates()
+    pairs = rows[["study_instance_uid", column]].drop_duplicates()
+    words = pairs.assign(**{column: pairs[column].str.split()}).explode(column).dropna().drop_duplicates()
     return words.sort_values(column).groupby("study_instance_uid")[column].agg(" ".join)
 
 
@@ -150,4 +181,7 @@ def _mixed(rows, study):
     for column, code in (("patient_id", "MIXED_PATIENT"), ("accession_number", "MIXED_ACCESSION")):
         several = rows[rows[column] != ""].groupby("study_instance_uid")[column].nunique().reindex(study.index) > 1
         problems = problems.where(~several, problems + " " + code)
+    for code in ("AMBIGUOUS_TIME", "NONEXISTENT_TIME"):
+        told = problems.index.isin(rows.loc[_has(rows, code), "study_instance_uid"])
+        problems = problems.where(~told, problems + " " + code)
     return problems.str.strip()

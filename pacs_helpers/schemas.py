@@ -131,9 +131,10 @@ REPORTS = {
     "requested_procedure_id": (TEXT, "OBR-19"), "study_instance_uid": (TEXT, "ZDS-1, IPC-3 or OBX-5"), **_PERSON, **_VISIT,
     "priority": (TEXT, "OBR-5"), "modality": (TEXT, "DICOM modality"), "procedure_code": (TEXT, "OBR-4.1"), "procedure_name": (TEXT, "OBR-4.2"),
     "result_status": (TEXT, "table 0123 after site.statuses"), "status_changed_at": (INSTANT, "OBR-22, else message time"), "observed_at": (INSTANT, "OBR-7"),
-    "message_at": (INSTANT, "MSH-7"), "version_number": (COUNT, "1..n per accession in order of status_changed_at"),
+    "message_at": (INSTANT, "MSH-7"), "version_number": (COUNT, "1..n per accession in order of status_changed_at, a resend has the number of what it repeats"),
     "is_duplicate": (FLAG, "the same control id, patient, accession and status came before"), "principal_interpreter": (TEXT, "OBR-32.1"),
-    "section": (TEXT, "MSH-4"), "message_control_id": (TEXT, "MSH-10"), "acknowledgment_code": (TEXT, "MSA-1 of its acknowledgment"), **_TRACED,
+    "section": (TEXT, "MSH-4"), "message_control_id": (TEXT, "MSH-10"), "acknowledgment_code": (TEXT, "MSA-1 of its acknowledgment; sent again unchanged, of the first that accepts, else of the last"),
+    "acknowledged_at": (INSTANT, "MSH-7 of that acknowledgment"), **_TRACED,
 }
 PATIENTS = {
     "patient_id": (TEXT, "surviving or current id"), "prior_patient_id": (TEXT, "MRG-1, empty for an update"),

@@ -30,7 +30,7 @@ def parse_time(text, zone):
     except ValueError:
         return None, "", "BAD_TIME"
     instant, code = _to_utc(local, offset, zone)
-    return instant, _NAMES[len(given) - 1], code
+    return instant, _NAMES[len(given) - 1] if instant else "", code
 
 
 def parse_dicom_time(date, time, zone, offset=""):
@@ -63,14 +63,14 @@ def _to_utc(local, offset, zone):
     if offset:
         sign = -1 if offset[0] == "-" else 1
         shift = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:5]))
-        if shift >= timedelta(hours=15):
-            return None, "BAD_TIME"
-        return local.replace(tzinfo=timezone(sign * shift)).astimezone(timezone.utc), ""
-    tz = ZoneInfo(zone)
-    first, second = (local.replace(tzinfo=tz, fold=fold) for fold in (0, 1))
+        first = second = local.replace(tzinfo=timezone(sign * shift)) if shift < timedelta(hours=15) else None
+    else:
+        first, second = (local.replace(tzinfo=ZoneInfo(zone), fold=fold) for fold in (0, 1))
     try:
-        instant = first.astimezone(timezone.utc)
-    except OverflowError:
+        instant = first and first.astimezone(timezone.utc)
+    except OverflowError:       # the years 1 and 9999 stand for "no date" in many systems
+        instant = None
+    if instant is None:
         return None, "BAD_TIME"
     if first.utcoffset() == second.utcoffset():
         return instant, ""
