@@ -1,10 +1,11 @@
 """Rebuild data/samples, byte for byte, from one seed: `python data/make_samples.py [FOLDER]`.
 
-The story. Lakeside Hospital (invented) has a main department, an emergency department and a clinic behind a slow line. In November 2025
-a reader is away in the second week and a backlog grows; Thanksgiving is quiet; clocks go back on the 2nd, and one ultrasound device
-does not follow for four days; the MR clock is seven minutes slow; the archive is down for two hours on the 18th. In between stands one
-of everything that goes wrong with exams, listed in answer_key.csv: `code` and identifiers as a finding would carry them, `because_of` the
-code of the defect it follows from, `covered` whether find_mismatches looks for it. All people, numbers and devices are invented.
+The story. Lakeside Hospital (invented) has a main department, an emergency department and a clinic whose X-ray and ultrasound stand
+behind a slow line. In November 2025 a reader is away in the second week and a backlog grows; Thanksgiving is quiet; clocks go back on the
+2nd, with two exams in the repeated hour, and one ultrasound device does not follow for four days; the MR clock is seven minutes slow; the
+report feed is silent for an hour on the 12th; the archive is down for two hours on the 18th. In between stands one of everything that
+goes wrong with exams, listed in answer_key.csv: `code` and identifiers as a finding would carry them, `because_of` the code of the defect
+it follows from, `covered` whether find_mismatches looks for it. All people, numbers and devices are invented.
 """
 
 import csv
@@ -17,7 +18,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from sample_defects import plant  # noqa: E402
 from sample_department import AS_OF, ZONE, Department  # noqa: E402
 from sample_writers import (  # noqa: E402
-    engine_log, framed, headers, identity_messages, order_messages, orthanc_log, packed, qrscp_log, raw, report_messages, transfers, xcr_log,
+    engine_log,
+    framed,
+    headers,
+    identity_messages,
+    order_messages,
+    orthanc_log,
+    packed,
+    qrscp_log,
+    raw,
+    report_messages,
+    transfers,
+    xcr_log,
 )
 
 SEED = 2511

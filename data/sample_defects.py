@@ -187,7 +187,8 @@ class Planter:
             exam.end = exam.studies[0].end
             for report in exam.reports if len(parts) == 3 else []:
                 report.also = tuple(group[1:])
-            self.note("U08", exam, studies=[s for e in group for s in e.studies], note=f"one visit in {len(parts)} studies; " + ("shared frame of reference" if frame == group[-1].studies[0].frame else "adjoining regions"))
+            why = "shared frame of reference" if frame == group[-1].studies[0].frame else "adjoining regions"
+            self.note("U08", exam, studies=[s for e in group for s in e.studies], note=f"one visit in {len(parts)} studies; {why}")
             self.noted |= {e.accession for e in group}
 
     def _sister(self, exam, at, procedure, start=None):
@@ -282,14 +283,14 @@ class Planter:
         for n in range(6):
             exam = self.take(section=("MAIN_DEMO", "CLINIC_DEMO")[n % 2])
             exam.studies, exam.reports, exam.cancelled, exam.order_status, exam.defect = [], [], True, "SC", "decoy: cancelled"
-        for n in range(5):
+        for _ in range(5):
             exam = self.take(section="CLINIC_DEMO")
             exam.rescheduled, exam.defect = True, "decoy: rescheduled"
-        for n in range(4):
+        for _ in range(4):
             exam = self.take(section="MAIN_DEMO")
             self.adt.append(("A08", exam.end + timedelta(days=1), replace(exam.patient, name=f"{exam.patient.name.split('^')[0]}-OAKLEY^{exam.patient.name.split('^')[1]}"), ""))
             exam.defect = "decoy: married"
-        for n in range(8):
+        for _ in range(8):
             exam = self.take(section="MAIN_DEMO")
             exam.reports[-1].resent, exam.defect = True, "decoy: report resent"
         for n in range(12):

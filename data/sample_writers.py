@@ -288,7 +288,7 @@ def _dimse(say, at, way, first, fields):
 def xcr_log(moves, sop_uids):
     """What `storescp -xcr` wrote for each object that the emergency department's viewer stored."""
     lines = []
-    for study, start, stored in moves:
+    for study, _, stored in moves:
         for at, size, i in stored:
             at = (at + timedelta(seconds=9)).astimezone(ZONE)
             offset = f"{at:%z}"
