@@ -24,7 +24,7 @@ _LOG_LINE = re.compile(rb"[\s<\[(]*(?:\d{4}[-/.]\d\d[-/.]\d\d[ T]\d\d:\d\d|[A-Z]
                        rb"|\d{1,3}>|(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b|at [\w.$]+\(|Traceback \(|Caused by:)")
 _AFTER_LOG_WORDS = re.compile(rb"[\s\]:>]([A-Z][A-Z0-9]{2})(?=[!-/:-@\[-`{-~])")
 _OPEN_TEXT = {b"OBX": 5, b"NTE": 3}             # the text fields that reports break with raw line ends
-_FEWEST_FIELDS = {b"MSH": 11, b"EVN": 99, b"PID": 5, b"OBR": 4, b"OBX": 11}
+_FEWEST_FIELDS = {b"MSH": 11, b"EVN": 99, b"PID": 8, b"OBR": 4, b"OBX": 11}
 
 # (how to tell that a file uses it, line ends, end-of-block bytes, what is neither)
 _SPELLINGS = (
@@ -258,7 +258,8 @@ class _Walk:
 
     def finish(self):
         fragment = None
-        if self.pending and self.pending[-1][0] + len(self.pending[-1][1]) == len(self.data) and _PART_OF_NAME.match(self.pending[-1][1]):
+        if self.pending and self.pending[-1][0] + len(self.pending[-1][1]) == len(self.data) and _PART_OF_NAME.match(self.pending[-1][1]) \
+                and not b"MSH".startswith(self.pending[-1][1]):
             fragment = self.pending.pop()
         self._resolve(False)
         if fragment:
