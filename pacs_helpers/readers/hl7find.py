@@ -1,11 +1,13 @@
 """Where the HL7 v2 messages of a file are, and what every other byte of it is.
 
 A message starts at `MSH` and its delimiters (HL7 v2 chapter 2.5.4), whatever stands before it on its line, and goes on over every
-line that begins with a segment name and its own separator. Logs spell line ends and block bytes in their own ways; `_SPELLINGS` lists them.
+line that begins with a segment name and its own separator. Logs spell line ends and block bytes in their own ways; `SPELLINGS` in hl7text lists them.
 """
 
 import re
 from dataclasses import dataclass, field
+
+from .hl7text import line_ends
 
 ROW, FRAMING, GAP = "row", "framing", "gap"     # a GAP is framing that may lie inside a run of rejected lines
 
@@ -19,25 +21,11 @@ _LEADING = re.compile(rb"(?:[ \t\0]|\xef\xbb\xbf|" + _START_OF_BLOCK + rb")*")
 _MARKS = re.compile(_LEADING.pattern + rb"\Z")
 _BLOCK = re.compile(_START_OF_BLOCK)
 _INDENT = re.compile(rb"(?:[ \t\0]|\xef\xbb\xbf)+")
-_RECORD = rb"[<>] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d+  length=\d+ from=\d+ to=\d+"       # socat -v writes one before each chunk
 _LOG_LINE = re.compile(rb"[\s<\[(]*(?:\d{4}[-/.]\d\d[-/.]\d\d[ T]\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d\d:\d\d:\d\d[.,]\d"
                        rb"|\d{1,3}>|(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b|at [\w.$]+\(|Traceback \(|Caused by:)")
 _AFTER_LOG_WORDS = re.compile(rb"[\s\]:>]([A-Z][A-Z0-9]{2})(?=[!-/:-@\[-`{-~])")
 _OPEN_TEXT = {b"OBX": 5, b"NTE": 3}             # the text fields that reports break with raw line ends
 _FEWEST_FIELDS = {b"MSH": 11, b"EVN": 99, b"PID": 8, b"OBR": 4, b"OBX": 11}
-
-# (how to tell that a file uses it, line ends, end-of-block bytes, what is neither)
-_SPELLINGS = (
-    (rb"", rb"\r\n|[\r\n]", rb"\x1c", rb""),
-    (rb"<(?:R|CR|SB|EB|VT|FS)>", rb"<(?:R|CR)>(?:<LF>)?", rb"<(?:EB|FS)>", rb""),
-    # Python repr, JSON and socat double the backslash, so an even number of them ends no line.
-    (rb"MSH[!-/:-@\[-`{-~]{2,4}\\\\", rb"\\(?:r|x0[dD]|u000[dD])|\\(?:n|x0[aA]|u000[aA])", rb"\\(?:x1[cC]|u001[cC])", rb"\\\\"),
-    (rb"(?<!\\)\\[rn](?:\\n)?[A-Z][A-Z0-9]{2}[|]", rb"\\r(?:\\n)?(?=[A-Z][A-Z0-9]{2}[|]|['\"\s\\<]|\Z)|\\n(?=[A-Z][A-Z0-9]{2}[|])", rb"", rb""),
-    (rb"MSH[!-/:-@\[-`{-~]{2,4}&amp;", rb"&#(?:13|10|x0?[dDaA]);", rb"&#(?:28|x1[cC]);", rb""),
-    # socat shows the end-of-block byte 0x1C as a dot; only what follows tells it from a full stop.
-    (_RECORD, rb"", rb"\.\\r(?=" + _RECORD + rb"|\Z)", rb""),
-)
-
 
 @dataclass(slots=True)
 class Message:
@@ -62,7 +50,7 @@ def find_messages(data):
     """`(messages, spans)` of a file's bytes. Spans `[start, end, what]` tile it: ROW, FRAMING, GAP, or the code of a rejected run."""
     walk = _Walk(data)
     start = 0
-    for end in _line_ends(data).finditer(data):
+    for end in line_ends(data).finditer(data):
         kind = end.lastgroup
         if kind != "neither":
             walk.line(start, end.start(), end.end(), kind)
@@ -71,14 +59,6 @@ def find_messages(data):
         walk.line(start, len(data), len(data), "cut")
     walk.finish()
     return walk.messages, walk.spans
-
-
-def _line_ends(data):
-    used = [s for s in _SPELLINGS if re.search(s[0], data)]
-    lines, blocks, neither = (b"|".join(filter(None, column)) for column in list(zip(*used, strict=True))[1:])
-    neither = rb"(?P<neither>" + neither + rb")|" if neither else b""
-    record = rb"|(?P<record>" + _RECORD + rb"\r?\n?)" if used[-1][0] is _RECORD else b""
-    return re.compile(neither + rb"(?P<close>" + blocks + rb")|" + lines + record)
 
 
 class _Walk:

@@ -1,4 +1,4 @@
-"""The text of one HL7 v2 message: its character set, its delimiters, its escapes."""
+"""How HL7 v2 text is spelled: the line ends of a file, and the character set, delimiters and escapes of one message."""
 
 import codecs
 import html
@@ -15,6 +15,28 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LOG_ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|u([dD][89abAB][0-9A-Fa-f]{2})\\u([dD][c-fC-F][0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|(.))", re.S)
 _LETTERS = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"v": b"\x0b", b"f": b"\x0c", b"b": b"\x08", b"a": b"\x07"}
 _ISO_2022 = ("iso2022_jp", "iso2022_jp_1")
+
+_RECORD = rb"[<>] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d+  length=\d+ from=\d+ to=\d+"       # socat -v writes one before each chunk
+# (how to tell that a file uses it, line ends, end-of-block bytes, what is neither)
+SPELLINGS = (
+    (rb"", rb"\r\n|[\r\n]", rb"\x1c", rb""),
+    (rb"<(?:R|CR|SB|EB|VT|FS)>", rb"<(?:R|CR)>(?:<LF>)?", rb"<(?:EB|FS)>", rb""),
+    # Python repr, JSON and socat double the backslash, so an even number of them ends no line.
+    (rb"MSH[!-/:-@\[-`{-~]{2,4}\\\\", rb"\\(?:r|x0[dD]|u000[dD])|\\(?:n|x0[aA]|u000[aA])", rb"\\(?:x1[cC]|u001[cC])", rb"\\\\"),
+    (rb"(?<!\\)\\[rn](?:\\n)?[A-Z][A-Z0-9]{2}[|]", rb"\\r(?:\\n)?(?=[A-Z][A-Z0-9]{2}[|]|['\"\s\\<]|\Z)|\\n(?=[A-Z][A-Z0-9]{2}[|])", rb"", rb""),
+    (rb"MSH[!-/:-@\[-`{-~]{2,4}&amp;", rb"&#(?:13|10|x0?[dDaA]);", rb"&#(?:28|x1[cC]);", rb""),
+    # socat shows the end-of-block byte 0x1C as a dot; only what follows tells it from a full stop.
+    (_RECORD, rb"", rb"\.\\r(?=" + _RECORD + rb"|\Z)", rb""),
+)
+
+
+def line_ends(data):
+    """A pattern of every way that this file ends a line; its groups: close (end of block), record (socat's own line), neither (no line end)."""
+    used = [s for s in SPELLINGS if re.search(s[0], data)]
+    lines, blocks, neither = (b"|".join(filter(None, column)) for column in list(zip(*used, strict=True))[1:])
+    neither = rb"(?P<neither>" + neither + rb")|" if neither else b""
+    record = rb"|(?P<record>" + _RECORD + rb"\r?\n?)" if used[-1][0] is _RECORD else b""
+    return re.compile(neither + rb"(?P<close>" + blocks + rb")|" + lines + record)
 
 
 def decode_message(message, *, is_utf8=False):
