@@ -7,7 +7,17 @@ import pandas as pd
 from .milestones import CANCELLING, ORDER_TYPES, build_events, build_trace, exam_spellings, known_to_the_minute, link_transfers, look_up
 from .readers.accession import fill_accession_numbers, measure_accession_fields
 from .tables import (
-    ASSOCIATIONS, INSTANCES, MESSAGES, OPERATIONS, ORDERS, PATIENTS, PERFORMED_STEPS, REPORTS, STUDIES, TableError, conform,
+    ASSOCIATIONS,
+    INSTANCES,
+    MESSAGES,
+    OPERATIONS,
+    ORDERS,
+    PATIENTS,
+    PERFORMED_STEPS,
+    REPORTS,
+    STUDIES,
+    TableError,
+    conform,
 )
 
 # OBR-24 is HL7 table 0074, where PT is physical therapy; sites also write the DICOM modality there, and then it is PET.

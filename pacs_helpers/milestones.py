@@ -103,7 +103,7 @@ def _same_day_change(rows):
     """True for an XO near the appointment that does not move it: many systems say so that the patient has come."""
     in_time = rows.sort_values("message_at", kind="stable")
     exam = in_time["accession_number"].where(in_time["accession_number"] != "", in_time["placer_order_number"])
-    before = in_time.groupby(exam, sort=False)["scheduled_at"].transform(lambda at: at.ffill().shift()).reindex(rows.index)
+    before = in_time.groupby(exam, sort=False)["scheduled_at"].ffill().groupby(exam, sort=False).shift().reindex(rows.index)
     due = rows["scheduled_at"].fillna(before)
     return (rows["order_control"] == "XO") & (due == before) & ((due - rows["said_at"]).abs() <= ARRIVAL_WINDOW)
 
