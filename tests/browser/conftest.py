@@ -1,0 +1,87 @@
+"""JupyterLab on loopback and Debian's Chromium; both are stopped by their own process."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+LAB = ["jupyterlab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", "--allow-root",
+       "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly", "--expose-app-in-browser"]
+
+
+def need_chromium():
+    if not CHROMIUM:
+        say = pytest.fail if os.environ.get("REQUIRE_PROGRAMS") else pytest.skip
+        say("no Chromium on this machine; install it (Debian: chromium) or set CHROMIUM to run the browser tests")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    need_chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    asked = []
+    context.on("request", lambda request: asked.append(request.url))
+    page = context.new_page()
+    page.asked = asked
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab in a folder with the notebooks and the samples, with none of the user's settings."""
+    need_chromium()
+    tmp = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", tmp / "work" / "notebooks")
+    (tmp / "work" / "data").symlink_to(ROOT / "data")
+    quiet = tmp / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = os.environ | {"PYTHONPATH": str(ROOT), **{f"JUPYTER_{k}_DIR": str(tmp / k.lower()) for k in ("CONFIG", "DATA", "RUNTIME")},
+                        "JUPYTERLAB_SETTINGS_DIR": str(tmp / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp / "workspaces")}
+    log = open(tmp / "server.log", "wb")
+    server = subprocess.Popen([sys.executable, "-m", *LAB, f"--port={port}"], cwd=tmp / "work", env=env, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield _when_it_answers(server, f"http://127.0.0.1:{port}", tmp / "server.log")
+    finally:
+        server.terminate()
+        server.wait(20)
+        log.close()
+
+
+def _when_it_answers(server, base, log):
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(base + "/api", timeout=5)
+            return base
+        except urllib.error.HTTPError:
+            return base
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(log.read_text(errors="replace")[-2000:])
