@@ -49,7 +49,8 @@ def build_events(messages, instances, studies, steps, transfers, orders, reports
     events = events[~((events["milestone"] == "addended") & (events["at"] < look_up(events["accession_number"], final)))]
     # Without a number or a study nothing says that two records are about one exam.
     unnamed = (events["accession_number"] == "") & (events["study_instance_uid"] == "")
-    events = events.assign(exam=events["source_id"].where(unnamed, ""))
+    alone = events["source_id"].where(events["source_id"] != "", "row " + pd.Series(events.index.astype("str"), index=events.index))
+    events = events.assign(exam=alone.where(unnamed, ""))
     exam = ["accession_number", "study_instance_uid", "exam", "milestone", "source_field"]
     events = events[~(events["milestone"].isin(_FIRST_ONLY) & events.duplicated(exam))].drop_duplicates([*exam, "at"]).drop(columns="exam")
     return conform(_stamp(events, orders, reports, studies, spelling).sort_values(["at", "accession_number", "rank"], kind="stable").reset_index(drop=True), EVENTS)
