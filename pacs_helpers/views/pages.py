@@ -1,6 +1,7 @@
 """The notebooks as they are kept in git and as pages to read: run, refresh, write HTML. No page asks any host for anything."""
 
 import argparse
+import copy
 import html
 import re
 import sys
@@ -13,6 +14,8 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from tqdm import tqdm
 from traitlets.config import Config
+
+from .briefing import HEAD
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -68,25 +71,38 @@ def title_of(notebook):
 
 
 def write_page(notebook, target):
-    """The path of an HTML page of an executed notebook: code folded, print CSS, nothing fetched, values sanitised."""
+    """The path of an HTML page of an executed notebook: code folded, print CSS, an alt text on every chart, no script run and nothing fetched."""
+    notebook = _describe_charts(notebook)
     config = Config({"NbConvertBase": {"display_data_priority": ["text/html", "image/png", "image/svg+xml", "text/markdown", "text/plain"]}})
     exporter = HTMLExporter(config=config, extra_loaders=[DictLoader({"page.html.j2": TEMPLATE})], template_file="page.html.j2", exclude_input_prompt=True,
                             exclude_output_prompt=True, exclude_anchor_links=True)
     body, _ = exporter.from_notebook_node(notebook)
     title = title_of(notebook)
-    body = body.replace("No description has been provided for this image", f"Chart of the notebook “{html.escape(title)}”; the text around it says what it shows")
     body = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', body)
-    page = (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
+    page = (f'<!DOCTYPE html>\n<html lang="en"><head>{HEAD}<title>{html.escape(title)}</title>'
             f"<style>{STYLE}</style></head><body><main>\n{body}\n</main></body></html>\n")
     Path(target).write_text(page, encoding="utf-8", newline="\n")
     return Path(target)
+
+
+def _describe_charts(notebook):
+    """A copy whose charts without an alt text have the heading they stand under; the text below a chart says how to read it."""
+    notebook, heading = copy.deepcopy(notebook), title_of(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = ([line.lstrip("# ").strip() for line in cell.source.splitlines() if line.startswith("#")] or [heading])[-1]
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                words = f"Chart under the heading “{heading}”; the text around it says how to read it."
+                output.setdefault("metadata", {}).setdefault("image/png", {}).setdefault("alt", words)
+    return notebook
 
 
 def write_index(pages, folder):
     """The path of index.html: the briefing first, then each question with its page."""
     items = "".join(f'<li><a href="{html.escape(name)}">{html.escape(title)}</a></li>' for name, title in pages)
     briefing = '<p><a href="briefing.html"><strong>The director’s briefing</strong></a></p>' if (folder / "briefing.html").exists() else ""
-    text = (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>PACS workbook</title><style>{STYLE}</style></head><body><main><h1>PACS workbook</h1>{briefing}'
+    text = (f'<!DOCTYPE html>\n<html lang="en"><head>{HEAD}<title>PACS workbook</title><style>{STYLE}</style></head><body><main><h1>PACS workbook</h1>{briefing}'
             f"<ul>{items}</ul><p>Made on this machine; nothing was sent anywhere.</p></main></body></html>\n")
     (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
     return folder / "index.html"
