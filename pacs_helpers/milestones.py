@@ -166,7 +166,7 @@ def link_transfers(operations, associations, instances, studies):
     columns = ["association_id", "study_instance_uid", "calling_ae_title", "called_ae_title", "started_at", "ended_at", "n_stored"]
     stores = operations[(operations["service"] == "C-STORE") & operations["status_category"].isin(STORED)]
     named = stores[stores["sop_instance_uid"] != ""].merge(instances[["sop_instance_uid", "study_instance_uid"]].drop_duplicates("sop_instance_uid"), on="sop_instance_uid")
-    named = named.assign(ended_at=named["ended_at"].fillna(named["started_at"]))
+    named = named.assign(started_at=named["started_at"].fillna(named["ended_at"]), ended_at=named["ended_at"].fillna(named["started_at"]))
     by_uid = named.groupby(["association_id", "study_instance_uid", "calling_ae_title", "called_ae_title"], sort=False).agg(
         started_at=("started_at", "min"), ended_at=("ended_at", "max"), n_stored=("sop_instance_uid", "nunique")).reset_index()
     told = set(stores.loc[stores["sop_instance_uid"] != "", "association_id"])

@@ -281,6 +281,11 @@ def test_images_are_available_when_the_last_reached_the_archive_not_a_workstatio
     assert dept.trace.loc[dept.trace["lane"] == "network", "what"].tolist() == ["2 instances from CT1 to ARCHIVE", "1 instances from CT1 to WS1"]
 
 
+def test_a_store_known_only_by_its_end_is_in_the_case_file_too():
+    dept = build(images=[image(1)], operations=[{**STORE, "sop_instance_uid": "1.2.1.1", "ended_at": f"{DAY}09:12Z"}])
+    assert dept.trace.loc[dept.trace["lane"] == "network", "at"].tolist() == [pd.Timestamp(f"{DAY}09:12Z")] and at(dept, "images_available") == ["09:12:00"]
+
+
 def test_a_log_without_sop_uids_is_linked_only_where_each_side_has_one_partner():
     seen = [image(n, source_ae_title="CT1", acquired_at=f"{DAY}09:00Z") for n in (1, 2)]
     def held(name, start):

@@ -85,13 +85,22 @@ def test_each_report_has_its_own_answer_at_the_skew_of_the_engine(shared, answer
     assert delivered["A2611240031"] == pd.Timestamp("2026-11-24T08:25:08Z")
 
 
-def test_every_study_sent_in_the_day_is_available_when_orthanc_stored_its_last_image(shared, dicom):
-    site = Site(time_zone="America/New_York")
-    log = read_dicom_log(shared / "rig/logs/day/storescp_WS2_day_xcr.log", site=site)
-    dept = build_department(dicom=dicom, network=log, site=site)
-    stored = log.operations.merge(dicom.instances[["sop_instance_uid", "study_instance_uid"]], on="sop_instance_uid")
-    got = dept.events[dept.events["source"] == "network"]
-    assert len(got) and set(got["study_instance_uid"]) == set(stored["study_instance_uid"])
+@pytest.mark.parametrize("log, receiver", [("storescp_WS1_day_file.log", "WS1"), ("storescp_WS2_day_xcr.log", "WS2"), ("dcmqrscp_day_file.log", "ARCHIVE")])
+def test_a_study_is_available_when_the_wire_says_its_last_image_was_stored(shared, dicom, log, receiver):
+    network = read_dicom_log(shared / "rig/logs/day" / log, site=SITE)
+    got = build_department(dicom=dicom, network=network, site=SITE)
+    got = got.events[got.events["source"] == "network"].groupby("study_instance_uid")["at"].max()
+    stores = pd.read_csv(shared / "rig/truth/stores_day.csv", dtype=str)
+    stores = stores[(stores["called"] == receiver) & (stores["status"] == "0000")].merge(dicom.instances, left_on="sop_uid", right_on="sop_instance_uid")
+    true = pd.to_datetime(stores["t_store_rsp"]).groupby(stores["study_instance_uid"]).max()
+    assert len(true) >= 4 and sorted(got.index) == sorted(true.index)
+    assert ((got - true.reindex(got.index)).abs() < pd.Timedelta("1s")).all()
+
+
+def test_a_log_without_sop_uids_links_nothing_hours_away_from_the_images(shared, dicom):
+    network = read_dicom_log(shared / "rig/logs/day/orthanc_main_verbose.log", site=SITE)
+    got = build_department(dicom=dicom, network=network, site=SITE)
+    assert (network.associations["n_stored"] > 0).sum() > 10 and not (got.events["source"] == "network").any()
 
 
 def test_a_ris_feed_without_images_has_its_accession_in_obr_3(shared):
