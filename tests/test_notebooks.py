@@ -1,8 +1,11 @@
 """The notebooks keep the shape that readers rely on, and their outputs are those that data/samples gives."""
 
 import json
+import os
 import re
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from pacs_helpers.views import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OFFLINE = str(ROOT / "tests" / "offline")
 CELL_KEYS = {"cell_type", "id", "metadata", "source", "outputs", "execution_count"}
 
 
@@ -72,8 +76,51 @@ def test_kept_outputs_carry_nothing_that_changes(path):
 
 @pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
 def test_outputs_are_those_that_the_samples_give(path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), OFFLINE]))
     assert pages.text_of(pages.run_notebook(path)) == path.read_text(encoding="utf-8"), "run `python3 workbook.py refresh` and look at the difference"
+
+
+def test_the_network_is_off_where_notebooks_are_tested():
+    tried = subprocess.run([sys.executable, "-c", "import sys; sys.audit('socket.connect', None, ('192.0.2.1', 80))"], env=os.environ | {"PYTHONPATH": OFFLINE},
+                           capture_output=True, text=True, check=False)
+    assert tried.returncode == 1 and "the network is off in tests" in tried.stderr
+
+
+def test_making_a_notebook_again_gives_the_same_bytes(tmp_path):
+    cells = ["import pandas as pd", "%matplotlib inline\nimport matplotlib.pyplot as plt\n_ = plt.plot([1, 2])", "import ipywidgets\nipywidgets.Button(description='b')",
+             "pd.DataFrame({'a': [1]})", "import sys\nprint('one')\nprint('two', file=sys.stderr)"]
+    book = pages.nbformat.v4.new_notebook(cells=[pages.nbformat.v4.new_code_cell(c, id=f"c{i}") for i, c in enumerate(cells)], metadata={"whose": "machine"})
+    path = tmp_path / "book.ipynb"
+    pages.nbformat.write(book, path)
+    assert pages.refresh(tmp_path, check=True) == 1
+    assert pages.refresh(tmp_path, check=False) == 0
+    kept = path.read_bytes()
+    assert b"image/png" in kept and b"machine" not in kept and b"widget-view" not in kept
+    assert pages.refresh(tmp_path, check=True) == 0 and path.read_bytes() == kept
+
+
+def test_a_value_from_a_log_cannot_run_in_a_page(tmp_path):
+    table = "import pandas as pd\npd.DataFrame({'patient_name': ['<script>alert(1)</script>', '<img src=http://a.example/x>']})"
+    book = pages.nbformat.v4.new_notebook(cells=[pages.nbformat.v4.new_markdown_cell("# Who?"), pages.nbformat.v4.new_code_cell(table)])
+    pages.nbformat.write(book, tmp_path / "book.ipynb")
+    assert pages.run(tmp_path, tmp_path / "out") == 0
+    page = (tmp_path / "out" / "book.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "<img" not in page and "&lt;script&gt;alert(1)" in page
+    assert "default-src 'none'; img-src data:" in page
+
+
+def test_a_chart_is_described_by_its_heading_and_keeps_its_own_words(tmp_path):
+    chart = pages.nbformat.v4.new_output("display_data", {"image/png": "AAAA"})
+    told = pages.nbformat.v4.new_output("display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": "Two bars."}})
+    book = pages.nbformat.v4.new_notebook(cells=[pages.nbformat.v4.new_markdown_cell("# Who?\n\n## 1. How many?"), pages.nbformat.v4.new_code_cell("x", outputs=[chart, told])])
+    page = pages.write_page(book, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert re.findall('alt="([^"]*)"', page) == ["Chart under the heading “1. How many?”; the text around it says how to read it.", "Two bars."]
+
+
+def test_the_index_puts_the_briefing_first_and_then_each_question(tmp_path):
+    (tmp_path / "briefing.html").write_text("", encoding="utf-8")
+    text = pages.write_index([("00_start.html", "What can <I> do?")], tmp_path).read_text(encoding="utf-8")
+    assert re.findall('href="([^"]*)"', text) == ["briefing.html", "00_start.html"] and "What can &lt;I&gt; do?" in text
 
 
 def test_a_page_asks_no_host_for_anything(tmp_path):
