@@ -8,6 +8,7 @@
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -56,7 +57,8 @@ def setup():
     wanted = hashlib.sha256(LOCK.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
     if STAMP.exists() and STAMP.read_text() == wanted:
         return
-    print("Setting up (once; a few minutes) ...", flush=True)
+    packages = LOCK.read_text(encoding="utf-8").count("==")
+    print(f"Setting up, once: {packages} packages into {VENV.name} with {'uv' if shutil.which('uv') else 'pip, a few minutes'} ...", flush=True)
     try:
         _install()
     except subprocess.CalledProcessError:
@@ -77,15 +79,20 @@ def _install():
         subprocess.run([uv, "pip", "sync", "-q", "--require-hashes", "--python", PYTHON, LOCK], check=True)
         return
     if not PYTHON.exists():
+        if importlib.util.find_spec("ensurepip") is None:
+            sys.exit("This Python comes without pip. Install it first (Debian and Ubuntu: apt install python3-venv), then run this again.")
         venv.create(VENV, with_pip=True)
-    subprocess.run([PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "--no-deps", "-r", LOCK], check=True)
+    subprocess.run([PYTHON, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--require-hashes", "--no-deps", "-r", LOCK], check=True)
 
 
 def start(*arguments):
     """The exit code of `python -m ARGUMENTS` in the environment."""
     setup()
     paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
-    return subprocess.call([PYTHON, "-m", *arguments], cwd=HERE, env=os.environ | {"PYTHONPATH": paths, "PYTHONUTF8": "1"})
+    try:
+        return subprocess.call([PYTHON, "-m", *arguments], cwd=HERE, env=os.environ | {"PYTHONPATH": paths, "PYTHONUTF8": "1"})
+    except KeyboardInterrupt:
+        return 130
 
 
 def lab(arguments):

@@ -1,6 +1,23 @@
 import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def git():
+    """What `git ARGUMENTS` prints in this clone; a copy without git has nothing to ask."""
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("no git, or a copy that is no clone: what is tracked cannot be told")
+
+    def ask(*arguments):
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+
+    return ask
 
 
 @pytest.hookimpl(wrapper=True)

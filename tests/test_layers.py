@@ -2,7 +2,6 @@
 
 import ast
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,21 +78,20 @@ def test_no_room_breaks_the_rules_of_the_house(path):
         assert not BANNED_MODULES & set(names), f"line {node.lineno}"
 
 
-def tracked_texts():
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    for name in filter(None, names):
+def tracked_texts(git):
+    for name in filter(None, git("ls-files", "-z").split("\0")):
         path = ROOT / name
         if path.suffix not in (".dcm", ".gz", ".png", "") and path.is_file() and "data/samples/dicom" not in name:
             yield name, path.read_text(encoding="utf-8", errors="replace")
 
 
-def test_no_file_names_a_machine_or_a_package_index():
+def test_no_file_names_a_machine_or_a_package_index(git):
     index = re.compile(r"py" + r"pi\.org|pythonho" + r"sted|registry\.np" + r"mjs|deb\.debian", re.I)
     place = re.compile(r"(?<![\w.])/(?:work|farm|root|home)/[a-z]")
-    found = [name for name, text in tracked_texts() if index.search(text) or (place.search(text) and name != "tests/test_layers.py")]
+    found = [name for name, text in tracked_texts(git) if index.search(text) or (place.search(text) and name != "tests/test_layers.py")]
     assert found == []
 
 
-def test_notebook_outputs_hold_no_number_that_looks_like_a_real_persons():
+def test_notebook_outputs_hold_no_number_that_looks_like_a_real_persons(git):
     pattern = re.compile(r"\b\d{3}-\d{2}-\d{4}\b|\bMRN\d{5,}\b|\(\d{3}\) ?\d{3}-\d{4}")
-    assert [name for name, text in tracked_texts() if name.endswith((".ipynb", ".csv", ".hl7", ".toml")) and pattern.search(text)] == []
+    assert [name for name, text in tracked_texts(git) if name.endswith((".ipynb", ".csv", ".hl7", ".toml")) and pattern.search(text)] == []

@@ -114,5 +114,36 @@ def test_the_new_site_file_asks_for_the_time_zone_in_one_sentence(workbook, tmp_
     assert Site.load(path).target("exam_ended", "final") == (1440.0, 0.95)
 
 
+def test_an_old_python_is_told_in_one_sentence(workbook, monkeypatch):
+    monkeypatch.setattr(workbook.sys, "version_info", (3, 10, 2))
+    with pytest.raises(SystemExit, match="needs Python 3.11 or newer; this is"):
+        workbook.setup()
+
+
+def test_a_deep_windows_folder_is_told_before_anything_is_installed(workbook, monkeypatch):
+    monkeypatch.setattr(workbook, "VENV", "C:\\" + "deep\\" * 20 + ".venv")
+    monkeypatch.setattr(workbook.os, "name", "nt")
+    with pytest.raises(SystemExit, match="too deep for Windows' paths. Set WORKBOOK_VENV to a short folder"):
+        workbook.setup()
+
+
+def test_the_own_notebooks_look_at_now_and_at_nobodys_name(workbook):
+    given = 'site_file = "../data/samples/site.toml"\nas_of = "2025-12-01 06:00Z"\nlog_year = 2025\npage = "../out/briefing.html"\ndecided_by = "A. Trainee"\n'
+    assert workbook.own_parameters(given) == 'site_file = "site.toml"\nas_of = "now"\nlog_year = None\npage = "briefing.html"\ndecided_by = "your name"\n'
+
+
+def test_only_the_files_a_newcomer_needs_lie_at_the_top(git):
+    assert {n for n in git("ls-files").splitlines() if "/" not in n} <= {"README.md", "SECURITY.md", "environment.yml", "pyproject.toml", "requirements.lock", "workbook.py", ".gitignore"}
+
+
+def test_own_data_never_enters_git(git):
+    own = ["my/radiology/00_start_here.ipynb", "out/briefing.html", "corrections.jsonl", "notebooks/corrections.jsonl", ".venv/x"]
+    assert git("check-ignore", *own).splitlines() == own
+
+
+def test_the_linter_and_the_tests_are_among_what_is_installed():
+    assert {"pytest", "ruff", "hypothesis", "playwright"} <= set(locked()[0])
+
+
 def test_an_unknown_command_shows_the_help(workbook, capsys):
     assert workbook.main(["dance"]) == 2 and "workbook.py run" in capsys.readouterr().out
