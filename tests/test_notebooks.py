@@ -138,3 +138,8 @@ def test_a_notebook_that_fails_stops_the_run_with_its_name(tmp_path, capsys):
 
 def test_a_folder_without_notebooks_is_named(tmp_path, capsys):
     assert pages.run(tmp_path, tmp_path / "out") == 2 and "No notebooks in" in capsys.readouterr().err
+
+
+def test_the_picture_of_the_readme_is_the_first_notebooks_chart():
+    picture = (ROOT / "notebooks" / f"{pages.PICTURED}.png").read_bytes()
+    assert picture == pages.picture_of(BOOKS[0]) and f"notebooks/{pages.PICTURED}.png" in (ROOT / "README.md").read_text(encoding="utf-8")

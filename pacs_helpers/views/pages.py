@@ -1,6 +1,7 @@
 """The notebooks as they are kept in git and as pages to read: run, refresh, write HTML. No page asks any host for anything."""
 
 import argparse
+import base64
 import copy
 import html
 import re
@@ -18,6 +19,7 @@ from traitlets.config import Config
 from .briefing import HEAD
 
 ROOT = Path(__file__).resolve().parents[2]
+PICTURED = "00_start_here"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STYLE = """
 body{font:16px/1.5 system-ui,"Segoe UI",Arial,sans-serif;color:#1d1d1f;max-width:64rem;margin:2rem auto;padding:0 1.5rem}
@@ -141,8 +143,21 @@ def refresh(folder, *, check):
             changed.append(path.name)
             if not check:
                 path.write_text(new, encoding="utf-8", newline="\n")
+                _keep_picture(path)
     sys.stdout.write(f"changed: {', '.join(changed) or 'none'}\n")
     return int(bool(changed and check))
+
+
+def picture_of(path):
+    """The last chart of a notebook file, as PNG bytes."""
+    outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
+    return base64.b64decode([o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})][-1])
+
+
+def _keep_picture(path):
+    """The README shows the last chart of the first notebook."""
+    if path.stem == PICTURED:
+        path.with_name(f"{PICTURED}.png").write_bytes(picture_of(path))
 
 
 def main(arguments=None):
