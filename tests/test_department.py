@@ -170,6 +170,7 @@ def test_images_without_study_uid_and_copies_of_a_file_make_no_study():
 def test_final_is_the_first_final_and_addended_the_first_correction_after_it():
     dept = build([report("F", "11:00"), report("F", "10:00"), report("C", "09:00"), report("C", "13:00"), report("C", "12:00")])
     assert at(dept, "final") == ["10:00:00"] and at(dept, "addended") == ["12:00:00"]
+    assert fields(dept, "final") == [("MSH-7", "10:00", 2)] and fields(dept, "addended") == [("MSH-7", "12:00", 2)]
 
 
 def test_obr_22_outranks_the_message_time_which_stays():
@@ -208,6 +209,11 @@ def test_a_registration_is_the_arrival_of_the_patients_nearest_exam_within_12_ho
     dept = build([order("NW", "00:10", scheduled_at=f"{DAY}15:00Z"), *adt])
     assert fields(dept, "arrived") == [("EVN-2", "14:30", 1)]
     assert dept.trace.loc[dept.trace["lane"] == "patient", "source_id"].tolist() == ["14:30"]
+
+
+def test_a_patient_who_comes_late_has_arrived_all_the_same():
+    late = {"message_type": "ADT", "trigger_event": "A10", "patient_id": "T1", "event_at": f"{DAY}15:20Z"}
+    assert at(build([order("NW", "00:10", scheduled_at=f"{DAY}15:00Z"), late]), "arrived") == ["15:20:00"]
 
 
 def test_a_new_appointment_replaces_the_old_and_both_stay():

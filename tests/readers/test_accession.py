@@ -43,6 +43,11 @@ def test_without_images_it_is_a_guess_by_fill_uniqueness_and_length():
     assert (got.loc["OBR-18", "share_unique"], got.loc["ORC-2", "share_short"], got.loc["OBR-3", "share_filled"]) == (0.25, 0.0, 1.0)
 
 
+def test_numbers_too_long_for_the_images_are_not_guessed():
+    feed = messages(*({"obr_18": f"2025/HOSPITAL/ORDER/{i}", "obr_3": f"A{i}"} for i in range(4)))
+    assert chosen(measure_accession_fields(feed, SITE)) == ["OBR-3"]
+
+
 def test_images_that_know_no_number_leave_it_a_guess():
     got = measure_accession_fields(messages({"obr_3": "A1"}), SITE, ["Z9"])
     assert chosen(got) == ["OBR-3"] and got["is_guess"].sum() == 1
