@@ -19,6 +19,9 @@ from .axes import BLUE, GREY, base_axes, span
 FEWEST = 11         # smaller groups could point at a person
 # Acquisition modalities of PS3.16 CID 29: any other text in the field could be anything, so it is never printed.
 MODALITIES = frozenset("AR BI BMD CR CT DX EPS ES GM HC IO IVOCT IVUS MG MR NM OCT OP OPT OT PT PX RF RG SM TG US XA XC".split())
+MODALITY_WORDS = {"CR": "X-ray (CR)", "DX": "X-ray (DX)", "US": "Ultrasound", "MG": "Mammography", "NM": "Nuclear medicine", "PT": "PET", "XA": "Angiography", "RF": "Fluoroscopy"}
+FIELD_WORDS = {"(0008,002A)": "the image times ", "ORC-5=CM": "the order's completion ", "OBR-22": "the report's status time ", "MSH-7": "the message time ",
+               "(0040,0250)": "the device's own end of the exam ", "OBR-8": "the end given with the order "}
 HIDDEN = f"fewer than {FEWEST}"
 # A value from a log that looks like a script, a style sheet or an image elsewhere stays dead text: the browser may load nothing.
 HEAD = """<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
@@ -160,7 +163,7 @@ def _table(reading, whole, site):
     shown = groups[~groups["modality"].isin(hidden) & (groups["n_used"] > 0)].sort_values("n_used", ascending=False, kind="stable")
     if shown.empty:
         return "<p>No modality has enough exams to be shown.</p>"
-    frame = pd.DataFrame([{"Modality": g["modality"], "Exams": f"{g['n_used']:,}", "Half final within": _words(g["median"]), "Nine of ten within": _words(g["p90"]),
+    frame = pd.DataFrame([{"Modality": MODALITY_WORDS.get(g["modality"], g["modality"]), "Exams": f"{g['n_used']:,}", "Half final within": _words(g["median"]), "Nine of ten within": _words(g["p90"]),
                            "In target": _share(g)} for g in shown.to_dict("records")])
     table = GT(frame, rowname_col="Modality", id="turnaround").cols_align("right", columns=list(frame.columns[1:])).tab_options(data_row_padding="4px").as_raw_html()
     note = f'<p class="definition">Not shown, so that no group of {HIDDEN} can be told: {", ".join(sorted(hidden))}.</p>' if hidden else ""
@@ -171,11 +174,15 @@ def _words(minutes):
     return "not reached" if pd.isna(minutes) else span(minutes)
 
 
+def _shares(sources):
+    shares = sources.replace("", pd.NA).value_counts(normalize=True)
+    return ", ".join(f"{FIELD_WORDS.get(name, '')}{name} ({share:.0%})" for name, share in shares.items())
+
+
 def _definition(reading, whole):
     if whole is None:
         return ""
-    sources = ", ".join(f"{name} ({share:.0%})" for name, share in reading["end_source"].replace("", pd.NA).value_counts(normalize=True).items())
-    begins = ", ".join(f"{name} ({share:.0%})" for name, share in reading["start_source"].value_counts(normalize=True).items())
+    sources, begins = (_shares(reading[column]) for column in ("end_source", "start_source"))
     left = f"{_count(int(whole['n_left_out']))} left out" if whole["n_left_out"] else "none left out"
     why = f" ({', '.join(sorted(set(reading['left_out']) - {''}))})" if whole["n_left_out"] else ""
     return (f'<p class="definition">Turnaround: from the end of the exam, by {html.escape(begins)}, to the first final report, by '
