@@ -135,7 +135,7 @@ def own_parameters(source):
     """A parameters cell that pointed at the samples, pointing at the folder the notebook lies in."""
     last_month = date.today().replace(day=1) - timedelta(days=1)
     for pattern, own in ((r"\.\./data/samples/", ""), (r'as_of = "[^"]*"', 'as_of = "now"'), (r"log_year = \d+", "log_year = None"), (r'month = "[^"]*"', f'month = "{last_month:%Y-%m}"'),
-                         (r"(?m)^import tempfile\n\n?", ""), (r"(?m)^ledger = .*$", 'ledger = "corrections.jsonl"'), (r'page = "[^"]*"', 'page = "briefing.html"'),
+                         (r"(?m)^import tempfile\n\n?", ""), (r"(?m)^ledger = .*$", 'ledger = "corrections.jsonl"'), (r'page = "[^"]*"', 'page = "out/briefing.html"'),
                          (r'decided_by = "[^"]*"', 'decided_by = "your name"')):
         source = re.sub(pattern, own, source)
     return source

@@ -32,7 +32,7 @@ def list_files(path):
         else:
             _walk(one, files, rejected)
     if not files and not rejected:
-        raise TableError(f"path: no files in '{', '.join(map(str, paths))}'. Point it at the folder that holds the exported traces.")
+        raise TableError(f"path: no files in '{', '.join(map(str, paths))}'. Point it at the folder that holds the exported traces; in a notebook, a kind of trace you do not have can be None.")
     return list(dict.fromkeys(files)), rejected
 
 

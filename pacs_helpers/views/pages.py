@@ -111,27 +111,29 @@ def write_index(pages, folder):
 
 
 def run(source, out):
-    """The exit code of running every notebook of `source` with a progress bar and writing its page to `out`."""
+    """The exit code of running every notebook of `source` with a progress bar and writing its page to `out`; one that stops is named, the rest go on."""
     notebooks = sorted(Path(source).glob("*.ipynb"))
     if not notebooks:
         sys.stderr.write(f"No notebooks in {source}. Name a folder made by `python3 workbook.py new NAME`, or none for the samples.\n")
         return 2
     out.mkdir(parents=True, exist_ok=True)
-    pages = []
+    pages, stopped = [], []
     for path in (bar := tqdm(notebooks, unit="notebook", bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}]{postfix}")):
         bar.set_postfix_str(path.stem)
         try:
             notebook = run_notebook(path)
         except CellExecutionError as error:
-            sys.stderr.write(f"\n{path.name} stopped: {error.ename}: {error.evalue}\nMend what it says, or open the notebook with `python3 workbook.py lab`.\n")
-            return 1
+            stopped.append(f"{path.name} stopped: {error.ename}: {error.evalue}\n")
+            continue
         pages.append((write_page(notebook, out / f"{path.stem}.html").name, title_of(notebook)))
     index = write_index(pages, out)
+    if stopped:
+        sys.stderr.write("\n" + "".join(stopped) + "Mend what it says, or open the notebook with `python3 workbook.py lab`. The other pages are made.\n")
     where = out.relative_to(ROOT) if out.is_relative_to(ROOT) else out
-    first = out / "briefing.html" if (out / "briefing.html").exists() else Path(source) / "briefing.html"
-    sys.stdout.write(f"\nOpen first:  {first.relative_to(ROOT) if first.is_relative_to(ROOT) else first}   the director's page\n"
-                     f"Then:        {where / index.name}   every question and its page\n")
-    return 0
+    if (out / "briefing.html").exists():
+        sys.stdout.write(f"\nOpen first:  {where / 'briefing.html'}   the director's page\n")
+    sys.stdout.write(f"Then:        {where / index.name}   every question and its page\n")
+    return int(bool(stopped))
 
 
 def refresh(folder, *, check):
