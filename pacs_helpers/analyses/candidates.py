@@ -11,6 +11,7 @@ from .links import LEVELS
 
 MOST = 5
 LEAST_SCORE = 0.25
+SUREST = 0.97          # a guess is never as sure as a number that is equal
 STRONG_SCORE, STRONG_LEAD = 0.7, 0.15
 
 
@@ -38,7 +39,7 @@ def score_pair(item, study, merged, site, *, when, taken):
     _score_time(item[when], study, add)
     if taken:
         add(-0.3, "already has a partner of its own")
-    return max(0.0, min(1.0, points)), "; ".join(reasons)
+    return max(0.0, min(SUREST, points)), "; ".join(reasons)
 
 
 def _score_person(item, study, merged, add):

@@ -172,6 +172,8 @@ def _sign_lock(descriptor, lock):
 
 def _is_stale(lock):
     """True when the process that made the lock ran on this machine and is gone."""
+    if os.name == "nt":
+        return False                # there os.kill(pid, 0) is Ctrl-C to that process, not a question
     try:
         host, pid = lock.read_text().split()
         os.kill(int(pid), 0)
