@@ -30,8 +30,11 @@ class FixBench:
 
     def __init__(self, findings, dept, *, ledger, decided_by, site, candidates=None):
         self.dept, self.ledger, self.decided_by, self.site = dept, ledger, decided_by, site
-        self.all_findings = findings.reset_index(drop=True)
         self.candidates = rank_candidates(findings, dept, site=site) if candidates is None else candidates
+        surest = self.candidates.groupby("finding_id")["score"].max()
+        # Quick wins first: what has a sure partner takes a glance, what has none takes a phone call.
+        order = findings["finding_id"].map(surest.to_dict()).fillna(0).astype(float)
+        self.all_findings = findings.loc[order.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
         self.position, self.seen = 0, 0
         self._make_widgets()
         self._show()
