@@ -13,6 +13,7 @@ from pathlib import Path
 from ..tables import REJECTED, SOURCES, AccountingError, TableError, conform
 
 INFLATE_LIMIT = 1 << 30
+INFLATE_STEP = 1 << 14
 POOL_FROM_BYTES = 64 << 20      # below this a process pool costs more than it saves
 
 
@@ -77,21 +78,25 @@ def read_bytes(file):
 
 
 def _inflate(file, data, digest):
-    out, rejected, rest = bytearray(), [], data
-    while rest[:2] == b"\x1f\x8b":
+    out, rejected, at = bytearray(), [], 0
+    while data[at:at + 2] == b"\x1f\x8b" and not rejected:
         unpack = zlib.decompressobj(wbits=gzip.zlib.MAX_WBITS | 16)
-        try:
-            out += unpack.decompress(rest, INFLATE_LIMIT - len(out))
-        except zlib.error:
-            rejected.append(reject(file, len(out), 0, "BAD_GZIP", "the packed data is damaged from here; copy the file again"))
-            break
+        step = INFLATE_STEP
+        while not unpack.eof and at < len(data) and len(out) < INFLATE_LIMIT and step:
+            before = unpack.copy()
+            try:
+                out += unpack.decompress(data[at:at + step], INFLATE_LIMIT - len(out))
+                at = min(at + step, len(data)) - len(unpack.unused_data)
+            except zlib.error:      # all that comes before the damaged byte is kept
+                unpack, step = before, step > 1
+        if not step:
+            rejected.append(reject(file, len(out), 0, "BAD_GZIP", "the packed data is damaged here or before; copy the file again"))
         if len(out) >= INFLATE_LIMIT:
             rejected.append(reject(file, len(out), 0, "TOO_LARGE_INFLATED", f"stopped at {INFLATE_LIMIT >> 20} MB inflated; unpack it and split it"))
-            break
-        if not unpack.eof:
+        elif not unpack.eof and not rejected:
             rejected.append(reject(file, len(out), 0, "TRUNCATED_GZIP", "the packed file ends early; copy it again"))
-            break
-        rest = unpack.unused_data
+    if data[at:].strip(b"\0") and not rejected:
+        rejected.append(reject(file, len(out), 0, "TRAILING_BYTES", f"{len(data) - at:,} bytes after the packed data are not gzip; check how the file was copied"))
     return bytes(out), digest, rejected
 
 

@@ -68,9 +68,10 @@ def read_file(unit):
     if not messages:
         spans = []
         refused += _refuse_whole(file, data) if data or not refused else []
+    for fault in refused if messages else ():
+        code = fault["code"] if fault["code"] == "TRAILING_BYTES" else "" if messages[-1].has_end else "TRUNCATED"
+        messages[-1].codes += [code] if code else []
     rows = [row for message in messages for row in _rows_of(message, file, site, text is not data, sizes)]
-    if messages and refused and not messages[-1].has_end and rows:
-        rows[-1]["problems"] = add_problem(rows[-1]["problems"], "TRUNCATED")
     counts = defaultdict(int)
     for start, end, what in spans:
         at, n = sizes(start), sizes(end) - sizes(start)

@@ -97,12 +97,18 @@ def test_study_uid_is_found_wherever_the_group_holds_it(load, segments):
     assert row["study_instance_uid"] in ("1.2.840.1", "1.2.840.1.2.3.4")
 
 
+def obr(**at):
+    fields = {int(k[1:]): v for k, v in at.items()}
+    return "OBR|" + "|".join(fields.get(i, "") for i in range(1, 37))
+
+
 @pytest.mark.parametrize("segments, priority, scheduled", [
-    (["ORC|NW|P|||||^^^20240311100000^^S", "OBR|1|P||||A||||||||||||||||||||||^^^20240311110000^^T"], "S", "15:00"),
-    (["ORC|NW|P|||||^^^20240311100000^^S", "OBR|1|P|||A||||||||||||||||||||||^^^20240311110000^^T"], "A", "15:00"),
-    (["ORC|NW|P", "TQ1|1||||||20240311103000||S^Stat", "OBR|1|P"], "S", "15:30"),
-    (["ORC|NW|P", "OBR|1|P|||||||||||||||||||||||||^^^20240311110000^^T"], "T", "16:00"),
-    (["ORC|NW|P", "OBR|1|P" + "|" * 34 + "20240311113000"], "", "16:30"),
+    (["ORC|NW|P|||||^^^20240311100000^^S", obr(f27="^^^20240311110000^^T")], "T", "15:00"),
+    (["ORC|NW|P|||||^^^20240311100000^^S", obr(f5="A", f27="^^^20240311110000^^T")], "A", "15:00"),
+    (["ORC|NW|P|||||^^^20240311100000^^S", obr(f36="20240311113000")], "S", "15:00"),
+    (["ORC|NW|P", "TQ1|1||||||20240311103000||S^Stat", obr(f36="20240311113000")], "S", "15:30"),
+    (["ORC|NW|P", obr(f27="^^^20240311110000^^T", f36="20240311113000")], "T", "16:00"),
+    (["ORC|NW|P", obr(f36="20240311113000")], "", "16:30"),
 ])
 def test_priority_and_schedule_come_from_the_first_place_that_is_filled(load, segments, priority, scheduled):
     row = one(load(hl7(msh(kind="ORM^O01"), PID, *segments)))
@@ -419,6 +425,19 @@ def test_packed_files_keep_all_whole_messages(load):
     got = load(gzip.compress(REPORT + ORDER, compresslevel=0)[:-60])
     assert got.messages["message_control_id"].tolist() == ["C1", "C2"] and codes(got) == [(), ("TRUNCATED",)]
     assert got.rejected["code"].tolist() == ["TRUNCATED_GZIP"]
+
+
+def test_damage_or_junk_in_a_packed_file_costs_no_message_before_it(load):
+    many = b"".join(REPORT.replace(b"|C1|", b"|N%d|" % i).replace(b"Normal.", b"%x" % (i ** 40)) for i in range(3000))
+    packed = bytearray(gzip.compress(many))
+    packed[len(packed) * 9 // 10] ^= 0xFF
+    got = load(bytes(packed))
+    assert len(got.messages) > 2000 and "BAD_GZIP" in set(got.rejected["code"]) and "TRUNCATED" in got.messages["problems"].iloc[-1]
+    got = load(gzip.compress(REPORT) + gzip.compress(ORDER) + b"junk!")
+    assert codes(got) == [(), ("TRAILING_BYTES",)] and got.rejected["reason"].tolist() == ["5 bytes after the packed data are not gzip; check how the file was copied"]
+    assert load(gzip.compress(REPORT) + b"\0" * 512).rejected.empty
+    got = load(gzip.compress(REPORT + ORDER)[:-8] + b"badcheck")
+    assert got.messages["message_control_id"].tolist() == ["C1", "C2"] and got.rejected["code"].tolist() == ["BAD_GZIP"]
 
 
 @pytest.mark.parametrize("data, code", [(b"", "EMPTY_FILE"), (b"\r\n\r\n", "NO_MSH"), (b"no message here\n", "NO_MSH"), (b"\xd4\xc3\xb2\xa1" + REPORT, "NOT_TEXT"),
