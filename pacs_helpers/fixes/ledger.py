@@ -1,5 +1,6 @@
 """The corrections ledger: an append-only file of JSON lines, each carrying the digest of the one before it."""
 
+import errno
 import getpass
 import hashlib
 import json
@@ -7,7 +8,7 @@ import os
 import socket
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,11 +18,16 @@ except ImportError:                 # Windows: the lock file alone guards
     fcntl = None
 
 VERSION, GENESIS = 1, "0" * 64
+TOOL = "pacs-helpers 0.1.0"
 LOCK_SECONDS = 10
+SEAL = b"#\n"                       # makes a line that lacks only its end no record either: nobody was told that it was saved
 
 
 class LedgerError(Exception):
-    """Nothing was recorded. `code` says why: LOG_NOT_WRITTEN, CONFLICT, LOG_CHAIN_BROKEN, LOG_LOCKED."""
+    """The decision is not safely recorded. `code` says why.
+
+    LOG_NOT_WRITTEN, LOG_LOCKED, CONFLICT, LOG_CHAIN_BROKEN, LOG_NOT_READ: nothing was recorded. LOG_NOT_SYNCED: it is in the file, but the disk did not confirm it.
+    """
 
     def __init__(self, code, message):
         super().__init__(f"{code}: {message}")
@@ -31,68 +37,99 @@ class LedgerError(Exception):
 def read_ledger(path):
     """The records of a ledger, oldest first; [] when there is none. LedgerError LOG_CHAIN_BROKEN names the first line that does not fit.
 
-    Torn lines are skipped: a crash left them, and a `recovered` note follows each.
+    Torn lines are skipped: a crash left them, and a `recovered` note follows each, at the latest with the next record.
     """
-    path = Path(path)
-    if not path.exists():
-        return []
-    records, previous, torn = [], GENESIS, 0
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    return _parse(_bytes_of(Path(path)))[0]
+
+
+def _bytes_of(path):
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as error:
+        raise LedgerError("LOG_NOT_READ", f"{path.name} cannot be read ({error.strerror}); nothing is decided on what cannot be seen") from None
+
+
+def _parse(data):
+    """`(records, bytes of torn lines that no note follows yet)`. A record counts once its line end is there."""
+    records, previous, torn, torn_at = [], GENESIS, 0, 0
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, 1):
         if not line:
             continue
-        try:
-            record = json.loads(line)
-            previous_said, own = record["prev"], record["hash"]
-        except (ValueError, KeyError, TypeError):
-            torn = torn or number
+        record = _record_in(line) if number < len(lines) else None
+        if record is None:
+            torn, torn_at = torn + len(line), torn_at or number
             continue
         if torn and record.get("op") != "recovered":
-            raise _broken(torn)
-        if previous_said != previous or own != digest_of(record) or record["seq"] != len(records) + 1:
+            raise _broken(torn_at)
+        fits = record["prev"] == previous and record["hash"] == digest_of(record) and record.get("seq") == len(records) + 1
+        if not fits or _line_of(record) != line + b"\n":
             raise _broken(number)
         records.append(record)
-        previous, torn = own, 0
-    return records
+        previous, torn, torn_at = record["hash"], 0, 0
+    return records, torn
+
+
+def _record_in(line):
+    try:
+        record = json.loads(line)
+        return record if isinstance(record["prev"], str) and record["hash"] else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _broken(number):
-    return LedgerError("LOG_CHAIN_BROKEN", f"line {number} does not follow from the line before it; the ledger was edited or cut. It can be read, not written: "
+    return LedgerError("LOG_CHAIN_BROKEN", f"line {number} does not follow from the line before it; the ledger was edited or cut. Nothing more is written to it: "
                                            "keep the file, start a new one, and note why")
 
 
 def digest_of(record):
     """sha256 of the previous record's digest and the canonical JSON of this one."""
     body = {k: v for k, v in record.items() if k != "hash"}
-    return hashlib.sha256((record["prev"] + json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)).encode()).hexdigest()
+    return hashlib.sha256(record["prev"].encode() + _utf8(json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False))).hexdigest()
+
+
+def _line_of(record):
+    return _utf8(json.dumps(record, sort_keys=True, ensure_ascii=False)) + b"\n"
+
+
+def _utf8(text):
+    """A lone surrogate, which a file with broken characters may bring, becomes its JSON escape."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def append_record(path, *, expect=None, **content):
     """The record as written and synced to disk. LedgerError when it is not, with the reason.
 
-    `expect` is the last seq that the caller saw on this target; a newer one there is a CONFLICT that names who decided and when.
+    `expect` is how many records the caller saw; a later record about the same target or finding is a CONFLICT that names who decided and when.
     """
     path = Path(path)
-    is_new = not path.exists()
-    with _locked(path), _opened(path) as descriptor:
-        _seal_torn_end(path, descriptor)
-        records = read_ledger(path)
-        if expect is not None:
-            _check_expectation(records, content.get("target", ""), expect)
-        record = _record(records, content)
-        _write(descriptor, record)
-        if is_new:
-            _sync_folder(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path), _opened(path) as descriptor:
+            data = _bytes_of(path)
+            records, torn = _parse(data)
+            if expect is not None:
+                _check_expectation(records, content, expect)
+            if not data.endswith(b"\n") and data:
+                _all_written(descriptor, SEAL)
+            if torn:
+                note = _record(records, {"op": "recovered", "user": "", "target": "", "text": f"{torn} bytes of a torn line sealed"})
+                _all_written(descriptor, _line_of(note))
+                records.append(note)
+            record = _record(records, {**content, "expect": expect})
+            _all_written(descriptor, _line_of(record))
+            _sync(descriptor, path.parent if not data else None)
+    except OSError as error:
+        raise LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded: {path.name} or its lock cannot be written ({error.strerror}); free some space or mend the rights, and decide again") from None
     return record
-
-
-def last_seq(records, target):
-    """The seq of the last record about a target, 0 when there is none."""
-    return max((r["seq"] for r in records if r.get("target") == target), default=0)
 
 
 def _record(records, content):
     now = datetime.now(timezone.utc)
-    record = {"v": VERSION, "seq": len(records) + 1, "id": uuid.uuid4().hex, "ts_utc": now.isoformat(timespec="milliseconds"),
+    record = {"v": VERSION, "tool": TOOL, "seq": len(records) + 1, "id": uuid.uuid4().hex, "ts_utc": now.isoformat(timespec="milliseconds"),
               "utc_offset": now.astimezone().strftime("%z"), "account": _account(), "host": socket.gethostname(), "pid": os.getpid(),
               **content, "prev": records[-1]["hash"] if records else GENESIS}
     return {**record, "hash": digest_of(record)}
@@ -105,21 +142,24 @@ def _account():
         return ""
 
 
-def _check_expectation(records, target, expect):
-    latest = [r for r in records if r.get("target") == target]
-    if latest and latest[-1]["seq"] > expect:
-        last = latest[-1]
-        raise LedgerError("CONFLICT", f"{last.get('user') or last['account']} decided on this at {last['ts_utc'][11:16]} UTC; look at the finding again")
+def _check_expectation(records, content, expect):
+    latest = next((r for r in reversed(records) if r["seq"] > expect and subjects_of(r) & subjects_of(content)), None)
+    if latest:
+        raise LedgerError("CONFLICT", f"{latest.get('user') or latest['account']} decided on this at {latest['ts_utc'][11:16]} UTC; look at the finding again")
+
+
+def subjects_of(record):
+    """What a record is about, as a set: its targets and its finding."""
+    return {*record.get("target", "").split(), record.get("finding_id", "")} - {""}
 
 
 @contextmanager
 def _opened(path):
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
-        descriptor = os.open(path, flags, 0o600)
-    except OSError as error:
-        raise LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded: {path.name} cannot be opened ({error.strerror})") from None
-    try:
+        with suppress(OSError):             # a share without flock; two waiters that both take away a dead program's lock still meet here
+            if fcntl:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -127,41 +167,40 @@ def _opened(path):
 
 @contextmanager
 def _locked(path):
-    """One writer at a time: a lock file, because flock does nothing on many network shares, and flock besides where there is one."""
+    """One writer at a time: a lock file, because flock does nothing on many network shares."""
     lock = path.with_name(path.name + ".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded: the folder of {path.name} cannot be made ({error.strerror})") from None
     descriptor = _take_lock(lock)
     try:
         yield
     finally:
         os.close(descriptor)
-        lock.unlink(missing_ok=True)
+        with suppress(OSError):
+            lock.unlink(missing_ok=True)
 
 
 def _take_lock(lock):
     until = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-            return _sign_lock(descriptor, lock)
-        except FileExistsError:
-            if _is_stale(lock):
+            return _sign_lock(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), lock)
+        except (FileExistsError, PermissionError) as error:
+            late = time.monotonic() > until
+            if isinstance(error, PermissionError) and (late or os.name != "nt"):
+                raise                       # Windows refuses for a moment to make a lock file that is on its way out
+            if _is_stale(lock, late):
                 lock.unlink(missing_ok=True)
-            elif time.monotonic() > until:
-                raise LedgerError("LOG_LOCKED", f"decision NOT recorded: another program holds {lock.name}; try again, or remove it if that program is gone") from None
+            elif late:
+                raise _taken(lock.name) from None
             else:
                 time.sleep(0.02)
-        except OSError as error:
-            raise LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded: {lock.name} cannot be made ({error.strerror})") from None
+
+
+def _taken(name):
+    return LedgerError("LOG_LOCKED", f"decision NOT recorded: another program holds {name}; try again, or remove the .lock file if that program is gone")
 
 
 def _sign_lock(descriptor, lock):
     try:
-        if fcntl:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.write(descriptor, f"{socket.gethostname()} {os.getpid()}".encode())
     except OSError:
         os.close(descriptor)
@@ -170,45 +209,20 @@ def _sign_lock(descriptor, lock):
     return descriptor
 
 
-def _is_stale(lock):
-    """True when the process that made the lock ran on this machine and is gone."""
-    if os.name == "nt":
-        return False                # there os.kill(pid, 0) is Ctrl-C to that process, not a question
+def _is_stale(lock, late):
+    """True when the process that made the lock ran on this machine and is gone, or died before it signed and the wait is over (`late`)."""
     try:
-        host, pid = lock.read_text().split()
+        host, pid = (lock.read_text().split() + ["", ""])[:2]
+        if not pid:
+            return late
+        if os.name == "nt":
+            return False                # there os.kill(pid, 0) is Ctrl-C to that process, not a question
         os.kill(int(pid), 0)
-    except (ValueError, FileNotFoundError, PermissionError):
-        return False
-    except OSError:
+    except ProcessLookupError:
         return host == socket.gethostname()
+    except (ValueError, OverflowError, OSError):
+        return False
     return False
-
-
-def _seal_torn_end(path, descriptor):
-    """A crash may have left half a line: close it with a line end and say so in a `recovered` note; the torn bytes stay."""
-    data = path.read_bytes()
-    if not data or data.endswith(b"\n"):
-        return
-    _all_written(descriptor, b"\n")
-    torn = len(data) - data.rfind(b"\n") - 1
-    _write(descriptor, _record(list(_readable(data)), {"op": "recovered", "user": "", "target": "", "text": f"{torn} bytes of a torn line sealed"}))
-
-
-def _readable(data):
-    for line in data.split(b"\n")[:-1]:
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
-
-
-def _write(descriptor, record):
-    line = json.dumps(record, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-    try:
-        _all_written(descriptor, line)
-        os.fsync(descriptor)
-    except OSError as error:
-        raise LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded ({error.strerror}); free some space and decide again") from None
 
 
 def _all_written(descriptor, data):
@@ -216,11 +230,15 @@ def _all_written(descriptor, data):
         data = data[os.write(descriptor, data):]
 
 
-def _sync_folder(folder):
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(descriptor, new_in):
     try:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if new_in is not None and os.name != "nt":
+            folder = os.open(new_in, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):        # some shares cannot sync a folder
+            raise LedgerError("LOG_NOT_SYNCED", f"the decision is in the file, but the disk did not confirm it ({error.strerror}); look at the finding again") from None

@@ -39,7 +39,8 @@ def _side(rows, what, times, site):
         return {}
     row = rows.iloc[0]
     at = next((row[t] for t in times if t in row and pd.notna(row[t])), None)
-    return {**{name: str(row.get(name, "") or "") for name, _ in FIELDS}, "what": str(row.get(what, "") or ""), "at": f"{at.tz_convert(site.time_zone):%Y-%m-%d %H:%M}" if at is not None else ""}
+    return {**{name: str(row.get(name, "") or "") for name in (*dict(FIELDS), "study_instance_uid")}, "what": str(row.get(what, "") or ""),
+            "at": f"{at.tz_convert(site.time_zone):%Y-%m-%d %H:%M}" if at is not None else ""}
 
 
 def comparison_table(feed, study):

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 
 from ..analyses.links import merged_ids
 from ..analyses.matching import rank_candidates
-from ..fixes.corrections import last_decision, read_corrections, record_correction, undo_correction
+from ..fixes.corrections import apply_corrections, count_records, read_corrections, record_correction, undo_correction
 from ..fixes.ledger import LedgerError
 from ..tables import TableError
 from .casefile import plot_exam
@@ -25,7 +25,7 @@ class FixBench:
     """The widget that steps through `findings`: compare, choose a candidate, accept, reject, correct a patient ID, undo.
 
     Each decision is one record of the ledger at `ledger`, made in the name of `decided_by`. `bench.findings` are those in view,
-    `bench.decisions` what stands in the ledger, `bench.finding` the one on the bench.
+    `bench.decisions` what stands in the ledger, `bench.finding` the one shown: it stays the one decided on, whatever others do meanwhile.
     """
 
     def __init__(self, findings, dept, *, ledger, decided_by, site, candidates=None):
@@ -35,7 +35,7 @@ class FixBench:
         # Quick wins first: what has a sure partner takes a glance, what has none takes a phone call.
         order = findings["finding_id"].map(surest.to_dict()).fillna(0).astype(float)
         self.all_findings = findings.loc[order.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
-        self.position, self.seen = 0, 0
+        self.position, self.seen, self.finding = 0, 0, None
         self._make_widgets()
         self._show()
 
@@ -51,11 +51,6 @@ class FixBench:
             left = left if chosen == ALL else left[left[column] == chosen]
         return left.reset_index(drop=True)
 
-    @property
-    def finding(self):
-        view = self.findings
-        return view.iloc[min(self.position, len(view) - 1)].to_dict() if len(view) else None
-
     # The view
 
     def _make_widgets(self):
@@ -63,7 +58,7 @@ class FixBench:
         self.owner = w.Dropdown(options=[ALL, *sorted(known["owner"].dropna().unique())], description="Desk", style={"description_width": "3rem"})
         self.code = w.Dropdown(options=[ALL, *sorted(known["code"].dropna().astype(str).unique())], description="Kind", style={"description_width": "3rem"}, layout={"width": "11rem"})
         self.back, self.next = w.Button(description="Previous", layout={"width": "7rem"}), w.Button(description="Next", layout={"width": "7rem"})
-        self.progress, self.title, self.sides, self.message = w.Label(), w.HTML(layout=WIDE), w.HTML(layout=WIDE), w.HTML(layout=WIDE)
+        self.progress, (self.title, self.sides, self.plan, self.message) = w.Label(), (w.HTML(layout=WIDE) for _ in range(4))
         self.choice = w.Select(rows=3, description="Candidates", layout={"width": "100%", "height": "5.2rem"}, style={"description_width": "6rem"})
         self.patient_id = w.Text(description="Patient ID", layout={"width": "22rem"}, style={"description_width": "6rem"})
         self.note = w.Text(description="Note", placeholder="why, in a few words", layout={"width": "32rem"}, style={"description_width": "3rem"})
@@ -77,28 +72,38 @@ class FixBench:
         for chooser in (self.owner, self.code):
             chooser.observe(lambda _: self._restart(), "value")
         self.choice.observe(lambda _: self._show_sides(), "value")
-        rows = [w.HBox([self.owner, self.code, self.back, self.next, self.progress]), self.title, self.choice, self.sides,
+        rows = [w.HBox([self.owner, self.code, self.back, self.next, self.progress]), self.title, self.choice, self.sides, self.plan,
                 w.HBox([self.patient_id, self.save_id]), w.HBox([self.accept, self.reject, self.undo, self.note]), self.message]
         self.box = w.VBox([KeyGuard(), *rows], layout={"border": "1px solid #c8c8cc", "padding": "12px", "width": "100%"})
         self.box.add_class("pacs-keys")
 
     def _restart(self):
-        self.position = 0
-        self._show()
+        self.position, self.finding = 0, None
+        self._refresh()
 
-    def _show(self):
-        finding, n = self.finding, len(self.findings)
-        self.position = min(self.position, max(0, n - 1))
-        self.progress.value = f"{self.position + 1} of {n} open; {len(self.decisions)} decided" if n else f"none open; {len(self.decisions)} decided"
+    def _refresh(self, by=0):
+        try:
+            self._show(by)
+        except LedgerError as error:
+            self._say(str(error), bad=True)
+
+    def _show(self, by=0):
+        self.seen = count_records(self.ledger)      # first: what is written after this was not seen
+        view, decisions, self.now = self.findings, self.decisions, apply_corrections(self.dept, self.ledger)
+        ids, last = view["finding_id"].tolist(), self.finding and self.finding["finding_id"]
+        self.position = ids.index(last) + by if last in ids else self.position + min(by, 0)
+        n = len(view)
+        self.position = max(0, min(self.position, n - 1))
+        self.finding = finding = view.iloc[self.position].to_dict() if n else None
+        self.progress.value = f"{self.position + 1} of {n} open; {len(decisions)} decided" if n else f"none open; {len(decisions)} decided"
         for button in (self.reject, self.choice, self.patient_id, self.note):
             button.disabled = finding is None
-        self.undo.disabled = self.decisions.empty
+        self.undo.disabled = not (decisions["user"] == self.decided_by).any()
         self.back.disabled, self.next.disabled = self.position == 0, self.position >= n - 1
         self.title.value = title_of_finding(finding) if finding else "<p><strong>Nothing left to decide here.</strong> Choose another desk or kind, or apply the corrections.</p>"
         mine = self.candidates[self.candidates["finding_id"] == finding["finding_id"]] if finding else self.candidates.head(0)
         self.choice.options = [(describe_candidate(row), i) for i, row in mine.iterrows()]
         self.choice.index = None                # nothing is chosen until a person chooses
-        self.seen = last_decision(self.ledger, self._target()) if finding else 0
         self._show_sides()
 
     def _chosen(self):
@@ -106,65 +111,64 @@ class FixBench:
 
     def _show_sides(self):
         finding, chosen = self.finding, self._chosen()
-        self.accept.disabled = not chosen and not (finding and finding["code"] in MANY_STUDIES)
         if finding is None:
-            self.sides.value, self.patient_id.value, self.save_id.disabled = "", "", True
+            self.sides.value, self.plan.value, self.patient_id.value, self.save_id.disabled, self.accept.disabled = "", "", "", True, True
             return
-        feed, study = sides_of(finding, self.dept, self.site, chosen.get("candidate_accession_number", ""), chosen.get("candidate_study_instance_uid", "").split(" ")[0])
-        self.sides.value = comparison_table(feed, study)
-        self.patient_id.value = current_id(feed.get("patient_id", ""), self.dept) if finding["code"].startswith("U05") else study.get("patient_id", "")
-        self.save_id.disabled = not finding["study_instance_uid"]
+        self.accept_as = match_decision(finding, chosen, self.now, self.site) if chosen or finding["code"] in MANY_STUDIES else None
+        self.accept.disabled = self.accept_as is None
+        feed, study = sides_of(finding, self.now, self.site, chosen.get("candidate_accession_number", ""), chosen.get("candidate_study_instance_uid", "").split(" ")[0])
+        self.id_as = id_decision(finding, feed, study, self.now)
+        self.sides.value, self.plan.value = comparison_table(feed, study), plan_of(self.accept_as, self.id_as, bool(self.choice.options))
+        self.patient_id.value, self.save_id.disabled = self.id_as.get("new", ""), not self.id_as
 
     # The decisions
 
     def step(self, by):
-        self.position = max(0, min(self.position + by, len(self.findings) - 1))
-        self.message.value = ""
-        self._show()
+        self.message.value, self.note.value = "", ""
+        self._refresh(by)
 
     def accept_match(self):
-        finding, chosen = self.finding, self._chosen()
-        if finding is None or (not chosen and finding["code"] not in MANY_STUDIES):
+        if self.finding is None or self.accept_as is None:
             return self._say("Choose a candidate first.")
-        return self._record(**match_decision(finding, chosen, self.dept, self.site))
+        return self._record(**self.accept_as)
 
     def reject_match(self):
-        return self._record(kind="dismiss", target=self._target(), reason="reviewed: no partner, or no error")
+        return self._record(kind="dismiss", target=self.finding["finding_id"], reason="reviewed: no partner, or no error") if self.finding else None
 
     def save_patient_id(self):
-        uid, new = self.finding["study_instance_uid"].split(" ")[0], self.patient_id.value.strip()
-        old = self.dept.studies.loc[self.dept.studies["study_instance_uid"] == uid, "patient_id"].iloc[0]
-        if new == old or not new:
-            return self._say("The images carry this patient ID already; nothing to record." if new else "Type the patient ID first.")
-        return self._record(kind="patient_id", target=uid, old=old, new=new, reason="patient ID corrected")
+        new = self.patient_id.value.strip()
+        if self.finding is None or not self.id_as:
+            return None
+        if new == self.id_as["old"] or not new:
+            return self._say("This patient ID stands there already; nothing to record." if new else "Type the patient ID first.")
+        return self._record(**self.id_as | {"new": new})
 
     def undo_last(self):
-        standing = self.decisions
-        if standing.empty:
-            return self._say("Nothing to undo.")
-        return self._try(lambda: undo_correction(self.ledger, standing["id"].iloc[-1], decided_by=self.decided_by, text=self.note.value), "Undone.")
+        return self._try(self._undo_own, "Undone.")
 
-    def _target(self):
-        finding = self.finding
-        return finding["finding_id"] if finding else ""
+    def _undo_own(self):
+        own = self.decisions[self.decisions["user"] == self.decided_by]
+        if own.empty:
+            raise TableError("Nothing of yours to undo.")
+        return undo_correction(self.ledger, own["id"].iloc[-1], decided_by=self.decided_by, text=self.note.value)
 
     def _record(self, **decision):
         finding = self.finding
-        shown = hashlib.sha256((finding["evidence"] + self.sides.value).encode()).hexdigest()
+        shown = hashlib.sha256((finding["evidence"] + self.sides.value + self.plan.value).encode()).hexdigest()
         return self._try(lambda: record_correction(self.ledger, **decision, text=self.note.value, evidence=f"{finding['evidence']} [shown {shown[:16]}]",
-                                                   decided_by=self.decided_by, finding_id=finding["finding_id"], expect=self._expected(decision["target"])), "Saved.")
-
-    def _expected(self, target):
-        return self.seen if target == self._target() else last_decision(self.ledger, target)
+                                                   decided_by=self.decided_by, finding_id=finding["finding_id"], expect=self.seen), "Saved.")
 
     def _try(self, action, words):
         try:
             record = action()
         except (LedgerError, TableError) as error:
+            if getattr(error, "code", "") == "CONFLICT":
+                self._refresh()
             return self._say(f"NOT saved. {error}", bad=True)
         self.note.value = ""
-        self._show()
-        return self._say(f"{words} Record {record['seq']}.")
+        self.finding = record if record["op"] == "undo" else self.finding
+        self._refresh()
+        return self._say(f"{words} Record {record['seq']}: {record['kind']}, {record['finding_id'] or record['target']}.")
 
     def _say(self, words, bad=False):
         self.message.value = f"<span role='status' style='{'color:#a40000;font-weight:600' if bad else 'color:#1a5e20'}'>{html.escape(words)}</span>"
@@ -195,29 +199,61 @@ def current_id(patient_id, dept):
 
 def match_decision(finding, chosen, dept, site):
     """What accepting means, as arguments of record_correction: merge several studies, mend an ID, or link a report or study to the exam."""
-    uid = finding["study_instance_uid"].split(" ")[0]
     if finding["code"] in MANY_STUDIES:
-        return {"kind": "merge", "target": finding["finding_id"], "reason": "one exam"}
-    accession = chosen["candidate_accession_number"]
+        return {"kind": "merge", "target": finding["finding_id"], "reason": "reviewed: one exam"}
+    accession, own, offered = chosen["candidate_accession_number"], finding["study_instance_uid"].split(), chosen["candidate_study_instance_uid"].split()
+    uid = next((u for u in offered if u in own), own[0] if own else "")
+    messages = finding["message_control_id"]
     if finding["code"].startswith("U05") and uid:
         feed, study = sides_of(finding, dept, site, accession, uid)
-        right = current_id(feed.get("patient_id", ""), dept)
-        if right and right != study["patient_id"] and not finding["message_control_id"]:
-            return {"kind": "patient_id", "target": uid, "old": study["patient_id"], "new": right, "reason": "images get the order's patient ID"}
-        return {"kind": "dismiss", "target": finding["finding_id"], "reason": "reviewed: the pair is right as it is"}
-    report = finding["message_control_id"].split()
-    if report and accession:
-        old = dept.reports.loc[dept.reports["message_control_id"] == report[0], "accession_number"].iloc[0]
-        return {"kind": "link", "target": report[0], "old": old, "new": accession, "reason": "report belongs to this exam"}
+        decision = id_decision(finding, feed, study, dept)
+        return decision if decision.get("new", "") not in ("", decision.get("old", "")) else _right_as_it_is(finding)
+    if messages and accession:
+        olds = dept.reports.loc[dept.reports["message_control_id"].isin(messages.split()), "accession_number"].unique()
+        return _link(finding, messages, " ".join(olds), accession, "report goes to this accession number", site)
     if uid and accession:
-        old = dept.studies.loc[dept.studies["study_instance_uid"] == uid, "accession_number"].iloc[0]
-        if old != accession:
-            return {"kind": "link", "target": uid, "old": old, "new": accession, "reason": "images belong to this exam"}
-    if not uid and accession and chosen["candidate_study_instance_uid"]:
-        uid = chosen["candidate_study_instance_uid"].split(" ")[0]
-        old = dept.studies.loc[dept.studies["study_instance_uid"] == uid, "accession_number"].iloc[0]
-        return {"kind": "link", "target": uid, "old": old, "new": finding["accession_number"], "reason": "images belong to this exam"}
+        return _link(finding, uid, _accession_of(dept, uid), accession, "images go to this accession number", site)
+    if offered and not uid:
+        return _link(finding, offered[0], _accession_of(dept, offered[0]), finding["accession_number"], "images go to this accession number", site)
+    return _right_as_it_is(finding)
+
+
+def _link(finding, target, old, new, reason, site):
+    if {site.clean_accession(number) for number in old.split(" ")} == {site.clean_accession(new)}:
+        return _right_as_it_is(finding)
+    return {"kind": "link", "target": target, "old": old, "new": new, "reason": reason}
+
+
+def _right_as_it_is(finding):
     return {"kind": "dismiss", "target": finding["finding_id"], "reason": "reviewed: the pair is right as it is"}
+
+
+def _accession_of(dept, uid):
+    return dept.studies.loc[dept.studies["study_instance_uid"] == uid, "accession_number"].iloc[0]
+
+
+def id_decision(finding, feed, study, dept):
+    """Whose patient ID is to be mended, from what and to what, as arguments of record_correction; {} where the finding is about no images.
+
+    A report under another patient is mended to the exam's; else the images shown, to the ID that the feed gives after its merges.
+    """
+    if finding["code"].startswith("U05") and finding["message_control_id"] and feed and study:
+        return {"kind": "patient_id", "target": finding["message_control_id"], "old": feed["patient_id"], "new": study["patient_id"], "reason": "report gets the exam's patient ID"}
+    if not study or study["study_instance_uid"] not in finding["study_instance_uid"].split():
+        return {}
+    right = current_id(feed.get("patient_id", ""), dept) if finding["code"].startswith("U05") else ""
+    return {"kind": "patient_id", "target": study["study_instance_uid"], "old": study["patient_id"], "new": right or study["patient_id"], "reason": "images get this patient ID"}
+
+
+def plan_of(accept_as, id_as, has_candidates):
+    """In a line of HTML, what the buttons would record, before anybody presses them."""
+    if accept_as is None:
+        accept = "choose a candidate to see what it would record" if has_candidates else "no candidate was found; look in the other system"
+    else:
+        change = f": {accept_as['old'] or '(none)'} becomes {accept_as['new']}" if "new" in accept_as else ""
+        accept = f"records {accept_as['kind']}, {accept_as['reason']}{change}"
+    whose = f" <strong>Save patient ID</strong> changes the {'report' if id_as['reason'].startswith('report') else 'images'}, now {html.escape(id_as['old'] or '(none)')}." if id_as else ""
+    return f"<div style='margin:4px 0;line-height:1.4'><strong>Accept match</strong> {html.escape(accept)}.{whose}</div>"
 
 
 class ExamCaseFile:
