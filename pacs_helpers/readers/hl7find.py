@@ -25,7 +25,9 @@ _LOG_LINE = re.compile(rb"[\s<\[(]*(?:\d{4}[-/.]\d\d[-/.]\d\d[ T]\d\d:\d\d|[A-Z]
                        rb"|\d{1,3}>|(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b|at [\w.$]+\(|Traceback \(|Caused by:)")
 _AFTER_LOG_WORDS = re.compile(rb"[\s\]:>]([A-Z][A-Z0-9]{2})(?=[!-/:-@\[-`{-~])")
 _OPEN_TEXT = {b"OBX": 5, b"NTE": 3}             # the text fields that reports break with raw line ends
+_MOST_FIELDS = {b"MSH": 7}      # an MSH that has reached MSH-9 is whole: a line that is no segment is not a part of it
 _FEWEST_FIELDS = {b"MSH": 11, b"EVN": 99, b"PID": 8, b"OBR": 4, b"OBX": 11}
+
 
 @dataclass(slots=True)
 class Message:
@@ -111,7 +113,7 @@ class _Walk:
             self._resolve(True)
         now, stop = self.now, len(content)
         self.is_cut_record = False
-        glued = _HEADER.search(content, 3) if b"MSH" in content[3:] else None
+        glued = _HEADER.search(content, 3) if content.find(b"MSH", 3) > 0 else None
         if glued and content[glued.start() - 1:glued.start()].isalnum():
             stop = glued.start()
         closing = _closing(content, now) if now.quote or now.is_entities else -1
@@ -159,7 +161,7 @@ class _Walk:
     def _begin(self, start, content, header):
         self._resolve(False)
         prefix = content[:header.start()]
-        marks = _MARKS.search(prefix).group()
+        marks = _MARKS.search(prefix[-200:]).group()
         text = prefix[:len(prefix) - len(marks)]
         delimiters = header.group()
         self.now = Message(start + header.start(), header.group(1), self.words + b" " + text, is_entities=b"&amp;" in delimiters, is_escaped=b"\\\\" in delimiters,
@@ -219,20 +221,24 @@ class _Walk:
         pending, self.pending = self.pending, []
         if not pending:
             return
-        last, separator = self.now.segments, self.now.separator
-        n_kept = len(pending)
+        segments, separator = self.now.segments, self.now.separator
+        name, parts, n_fields = segments[-1][:3], [segments[-1]], segments[-1].count(separator)
+        n_kept, n_open, n_most = len(pending), _OPEN_TEXT.get(name, -1), _MOST_FIELDS.get(name, len(self.data))
         if not goes_on:
             blank = next((i for i, (_, text) in enumerate(pending) if not text), len(pending))
             n_kept = max([i + 1 for i, (_, text) in enumerate(pending) if separator in text], default=0)
-            n_kept = max(n_kept, blank if _is_open_text(last[-1], separator) else 0)
+            n_kept = max(n_kept, blank if n_fields <= n_open else 0)
+            n_most = min(n_most, n_open) if name in _OPEN_TEXT else n_most
         for i, (start, text) in enumerate(pending):
-            is_broken = i < n_kept and (_is_open_text(last[-1], separator) or separator in text and not _is_whole_header(last[-1], separator))
+            is_broken = i < n_kept and (n_fields <= n_open or separator in text and n_fields <= n_most)
             if text and is_broken and not _LOG_LINE.match(text):
-                last[-1] += b"\n" + text
+                parts.append(text)
+                n_fields += text.count(separator)
                 self.now.codes.append("RAW_NEWLINE")
                 self.put(start, start + len(text), ROW)
             elif text:
                 self._reject(start, text)
+        segments[-1] = b"\n".join(parts)
         if goes_on:
             self.words = b""
 
@@ -257,15 +263,6 @@ class _Walk:
 def _flag(messages, code):
     for message in messages:
         message.codes.append(code)
-
-
-def _is_whole_header(segment, separator):
-    """Whether it is an MSH that has reached MSH-9: then a line that is no segment is not a part of it."""
-    return segment.startswith(b"MSH") and segment.count(separator) > 7
-
-
-def _is_open_text(segment, separator):
-    return segment.count(separator) <= _OPEN_TEXT.get(segment[:3], -1)
 
 
 def _closing(content, message):

@@ -315,6 +315,8 @@ def test_carriage_return_in_a_note_is_part_of_it(load):
 def test_text_after_a_complete_observation_is_not_its_text(load):
     got = load(hl7(msh(), PID, "OBR|1|P1", "OBX|1|TX|I||x||||||F", "queue is empty now"))
     assert one(got)["problems"] == "" and show_rejected(got, 0) == b"queue is empty now"
+    got = load(hl7(msh(), PID, "OBR|1|P1", "OBX|1|TX|I||x||||||F", "queue | empty | now"))
+    assert one(got)["problems"] == "" and show_rejected(got, 0) == b"queue | empty | now"
 
 
 def test_segments_without_a_header_are_rejected_with_their_place(load):
