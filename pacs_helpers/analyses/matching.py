@@ -18,7 +18,7 @@ def find_mismatches(dept, *, as_of, site):
     """
     if not isinstance(as_of, pd.Timestamp) or as_of.tz is None:
         raise TableError("as_of: give a pandas Timestamp with a time zone, such as pd.Timestamp('2025-12-01', tz='UTC').")
-    dept = _until(dept, as_of)
+    dept = _until(dept, as_of, site)
     links = link_exams(dept, site)
     splits, groups = find_splits(links, site), find_group_cases(links)
     found = [*_several_studies(links, site, splits, groups), *find_identity_faults(links, site, groups),
@@ -59,15 +59,24 @@ def _candidates_of(finding, links, site, by_uid):
     return pd.concat(rows).drop_duplicates() if rows else conform([], CANDIDATES)
 
 
-def _until(dept, as_of):
-    def keep(table, *columns):
+def _until(dept, as_of, site):
+    """The Department without what came after `as_of`. A study that a kept report belongs to was there, whatever its device's clock says."""
+    def later(table, *columns):
         at = table[columns[0]]
         for column in columns[1:]:
             at = at.fillna(table[column])
-        return table[~(at > as_of)].reset_index(drop=True)
+        return at > as_of
 
-    return dept._replace(orders=keep(dept.orders, "ordered_at"), reports=keep(dept.reports, "message_at", "status_changed_at"),
-                         studies=keep(dept.studies, "started_at", "study_at"), patients=keep(dept.patients, "at"), events=keep(dept.events, "at"))
+    def keep(table, *columns):
+        return table[~later(table, *columns)].reset_index(drop=True)
+
+    dept = dept._replace(orders=keep(dept.orders, "ordered_at"), reports=keep(dept.reports, "message_at", "status_changed_at"),
+                         patients=keep(dept.patients, "at"), events=keep(dept.events, "at"))
+    is_later = later(dept.studies, "started_at", "study_at")
+    if is_later.any():
+        reported = link_exams(dept, site).reports_of
+        is_later &= ~is_later.index.isin([dept.studies.index[s] for s in reported])
+    return dept._replace(studies=dept.studies[~is_later].reset_index(drop=True))
 
 
 def _several_studies(links, site, splits, groups):

@@ -77,6 +77,16 @@ def test_report_of_a_known_order_without_images_is_on_the_technologists_desk():
     assert got["code"].tolist() == ["U03"] and got["owner"].tolist() == ["technologist"]
 
 
+def test_images_dated_after_as_of_by_a_wrong_clock_are_still_those_of_their_report():
+    ahead = study(study_at="2025-11-10T17:00Z", started_at="2025-11-10T17:00Z", ended_at="2025-11-10T17:10Z")
+    assert codes(department(orders=[order()], studies=[ahead], reports=[report()]), as_of=pd.Timestamp("2025-11-10T14:00Z")) == []
+
+
+def test_images_made_after_as_of_are_not_there_yet():
+    later = study(study_at="2025-11-12T17:00Z", started_at="2025-11-12T17:00Z", ended_at="2025-11-12T17:10Z")
+    assert codes(department(orders=[order()], studies=[later]), as_of=pd.Timestamp("2025-11-12T14:00Z")) == ["U04"]
+
+
 def test_order_with_nothing_behind_it_is_u04_unless_cancelled_or_still_to_come():
     dept = department(orders=[order("R1"), order("R2", is_cancelled=True), order("R3", scheduled_at="2025-11-21T09:00Z")])
     got = found(dept)
