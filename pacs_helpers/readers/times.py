@@ -16,7 +16,8 @@ def parse_time(text, zone):
     """`(instant, precision, code)` of an HL7 DTM or DICOM DT value; `(None, "", code)` when it is not one.
 
     Without an offset the time is in `zone`. Codes: BAD_TIME; NONEXISTENT_TIME (spring gap, moved past it) and
-    AMBIGUOUS_TIME (repeated autumn hour, taken as the first) say the instant is a doubt. A day is its local midnight
+    AMBIGUOUS_TIME (repeated autumn hour, taken as the first) say the instant is a doubt; OTHER_OFFSET says that the
+    value's own offset is not `zone`'s at that time (nor UTC), so times beside it without one may be hours off. A day is its local midnight
     with precision "day".
     """
     found = _DTM.match(text.strip())
@@ -72,6 +73,9 @@ def _to_utc(local, offset, zone):
         instant = None
     if instant is None:
         return None, "BAD_TIME"
+    if offset:
+        # UTC is a deliberate choice; any other offset than the site's own means that one of the two is wrong.
+        return instant, "OTHER_OFFSET" if shift and instant.astimezone(ZoneInfo(zone)).utcoffset() != first.utcoffset() else ""
     if first.utcoffset() == second.utcoffset():
         return instant, ""
     # PEP 495: in a gap fold=0 has the smaller offset, in a repeated hour the larger one.

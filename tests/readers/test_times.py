@@ -17,7 +17,7 @@ def utc(*parts):
     ("2025", utc(2025, 1, 1, 6), "year"), ("202503", utc(2025, 3, 1, 6), "month"), ("20250304", utc(2025, 3, 4, 6), "day"),
     ("2025030408", utc(2025, 3, 4, 14), "hour"), ("202503040830", utc(2025, 3, 4, 14, 30), "minute"),
     ("20250304083015", utc(2025, 3, 4, 14, 30, 15), "second"), ("20250304083015.25", utc(2025, 3, 4, 14, 30, 15, 250000), "second"),
-    ("202503040830+0100", utc(2025, 3, 4, 7, 30), "minute"), (" 20250304083015-0330 ", utc(2025, 3, 4, 12, 0, 15), "second"),
+    ("202503040830+0000", utc(2025, 3, 4, 8, 30), "minute"), (" 20250304083015-0600 ", utc(2025, 3, 4, 14, 30, 15), "second"),
 ])
 def test_a_time_has_the_precision_it_was_written_with(text, at, precision):
     assert parse_time(text, CHICAGO) == (at, precision, "")
@@ -48,7 +48,12 @@ def test_the_skipped_spring_hour_is_moved_past_and_told():
     assert parse_time("20250309030000", CHICAGO) == (utc(2025, 3, 9, 8), "second", "")
 
 
-@pytest.mark.parametrize("text", ["20251102013000-0600", "20251102013000-0500", "20250309023000-0600"])
+@pytest.mark.parametrize("text, at", [("202503040830+0100", utc(2025, 3, 4, 7, 30)), ("20250309033000-0600", utc(2025, 3, 9, 9, 30))])
+def test_an_offset_that_is_not_the_sites_at_that_time_is_kept_and_flagged(text, at):
+    assert parse_time(text, CHICAGO)[::2] == (at, "OTHER_OFFSET")
+
+
+@pytest.mark.parametrize("text", ["20251102013000-0600", "20251102013000-0500"])
 def test_an_offset_leaves_no_doubt_about_a_clock_change(text):
     assert parse_time(text, CHICAGO)[2] == ""
 
@@ -61,7 +66,7 @@ def test_a_log_stamp_has_the_same_doubts():
 @pytest.mark.parametrize("date, time, offset, want", [
     ("20250304", "083015.5", "", (utc(2025, 3, 4, 14, 30, 15, 500000), "second", "")),
     ("20250304", "1405", "", (utc(2025, 3, 4, 20, 5), "minute", "")), ("20250304", "14", "", (utc(2025, 3, 4, 20), "hour", "")),
-    ("20250304", "", "", (utc(2025, 3, 4, 6), "day", "")), ("20250304", "0830", "-0500", (utc(2025, 3, 4, 13, 30), "minute", "")),
+    ("20250304", "", "", (utc(2025, 3, 4, 6), "day", "")), ("20250304", "0830", "-0500", (utc(2025, 3, 4, 13, 30), "minute", "OTHER_OFFSET")),
     ("2025.03.04", "08:30:15", "", (utc(2025, 3, 4, 14, 30, 15), "second", "")), ("20250304\0", "0830\0", "", (utc(2025, 3, 4, 14, 30), "minute", "")),
     ("20250304", "2400", "", (utc(2025, 3, 4, 6), "day", "BAD_TIME")), ("20250304", "25:61:00", "", (utc(2025, 3, 4, 6), "day", "BAD_TIME")),
     ("10.03.2024", "0830", "", (None, "", "BAD_DATE")), ("240310", "0830", "", (None, "", "BAD_DATE")), ("20250230", "0830", "", (None, "", "BAD_DATE")),

@@ -23,7 +23,8 @@ def test_every_recorded_header_has_the_true_ids(shared):
     assert len(files) == 355 and got.rejected.empty and got.performed_steps.empty
     for true, column in TRUE_NAMES.items():
         assert got.instances[column].tolist() == truth.loc[files, true].str.strip().tolist(), column
-    assert (got.instances["problems"] == "").all()
+    # The images these headers derive from were made in another zone, and (0008,0201) still says so.
+    assert set(got.instances["problems"]) == {"OTHER_OFFSET"}
 
 
 def test_worklist_folder_gives_no_instances(shared):
