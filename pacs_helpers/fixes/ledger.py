@@ -76,7 +76,7 @@ def _record_in(line):
     try:
         record = json.loads(line)
         return record if isinstance(record["prev"], str) and record["hash"] else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -88,16 +88,11 @@ def _broken(number):
 def digest_of(record):
     """sha256 of the previous record's digest and the canonical JSON of this one."""
     body = {k: v for k, v in record.items() if k != "hash"}
-    return hashlib.sha256(record["prev"].encode() + _utf8(json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False))).hexdigest()
+    return hashlib.sha256((record["prev"] + json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)).encode()).hexdigest()
 
 
 def _line_of(record):
-    return _utf8(json.dumps(record, sort_keys=True, ensure_ascii=False)) + b"\n"
-
-
-def _utf8(text):
-    """A lone surrogate, which a file with broken characters may bring, becomes its JSON escape."""
-    return text.encode("utf-8", "backslashreplace")
+    return json.dumps(record, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def append_record(path, *, expect=None, **content):
@@ -131,8 +126,13 @@ def _record(records, content):
     now = datetime.now(timezone.utc)
     record = {"v": VERSION, "tool": TOOL, "seq": len(records) + 1, "id": uuid.uuid4().hex, "ts_utc": now.isoformat(timespec="milliseconds"),
               "utc_offset": now.astimezone().strftime("%z"), "account": _account(), "host": socket.gethostname(), "pid": os.getpid(),
-              **content, "prev": records[-1]["hash"] if records else GENESIS}
+              **_encodable(content), "prev": records[-1]["hash"] if records else GENESIS}
     return {**record, "hash": digest_of(record)}
+
+
+def _encodable(content):
+    """A lone surrogate, as broken text may bring, is kept as its escape."""
+    return {k: v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for k, v in content.items()}
 
 
 def _account():

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,10 @@ def test_a_decision_is_one_line_that_only_its_owner_can_read(path):
 
 def test_a_record_tells_who_what_when_and_why(path):
     record = decide(path, text="wrong key", evidence="IDs differ", finding_id="U05a-1")
-    wanted = {"v", "seq", "id", "ts_utc", "utc_offset", "user", "account", "host", "pid", "op", "kind", "target", "field", "old", "new", "reason", "text", "evidence", "prev", "hash"}
+    wanted = {"v", "tool", "expect", "seq", "id", "ts_utc", "utc_offset", "user", "account", "host", "pid", "op", "kind", "target", "field", "old", "new", "reason", "text", "evidence", "prev", "hash"}
     assert wanted <= set(record)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert record["tool"] == f"{project['name']} {project['version']}"
     assert (record["seq"], record["op"], record["user"], record["old"], record["new"]) == (1, "decide", "Pat", "A", "B")
 
 
@@ -83,6 +86,55 @@ def test_half_a_last_line_is_sealed_with_a_note_and_nothing_is_lost(path, cut):
     assert [r["op"] for r in read_ledger(path)] == ["decide", "recovered", "decide"] and verify_corrections(path)["is_whole"]
 
 
+def test_cut_at_any_byte_the_ledger_takes_the_next_decision_and_is_whole(path):
+    """Also one byte before its end, where the cut line would read as a record that nobody was told of."""
+    decide(path, target="2.25.1")
+    first = len(path.read_bytes())
+    decide(path, target="2.25.2")
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        decide(path, target="2.25.3")
+        kept = ["2.25.1"] if cut >= first else []
+        assert (read_corrections(path)["target"].tolist(), verify_corrections(path)["is_whole"]) == ([*kept, "2.25.3"], True), cut
+
+
+def test_a_torn_line_that_was_sealed_but_not_noted_is_noted_by_the_next(path):
+    decide(path)
+    with open(path, "ab") as torn:
+        torn.write(b'{"half#\n')
+    decide(path, target="2.25.2")
+    assert [r["op"] for r in read_ledger(path)] == ["decide", "recovered", "decide"] and verify_corrections(path)["n_sealed"] == 1
+
+
+@pytest.mark.parametrize("edit", [lambda b: b.replace(b"\n", b"\r\n"), lambda b: b.replace(b'": ', b'":'), lambda b: b" " + b])
+def test_an_editor_that_only_changed_line_ends_or_spaces_is_found(path, edit):
+    decide(path)
+    path.write_bytes(edit(path.read_bytes()))
+    assert verify_corrections(path)["problem"].startswith("LOG_CHAIN_BROKEN: line 1 ")
+
+
+def test_text_with_a_broken_character_is_kept_and_the_chain_holds(path):
+    decide(path, text="M\udcfcller")
+    assert read_corrections(path)["text"].tolist() == [r"M\udcfcller"] and verify_corrections(path)["is_whole"]
+
+
+def test_a_decision_conflicts_with_another_about_the_same_finding_under_another_target(path):
+    decide(path, finding_id="U05a-1")
+    with pytest.raises(LedgerError, match="CONFLICT: Pat"):
+        record_correction(path, kind="dismiss", target="U05a-1", finding_id="U05a-1", reason="r", decided_by="Sam", expect=0)
+    decide(path, target="2.25.2", finding_id="U05a-2", expect=0)
+    assert len(read_ledger(path)) == 2
+
+
+def test_what_was_undone_cannot_be_undone_again(path):
+    first = decide(path)
+    undo_correction(path, first["id"], decided_by="Pat")
+    with pytest.raises(TableError, match="taken back already"):
+        undo_correction(path, first["id"], decided_by="Pat")
+    assert len(read_ledger(path)) == 2
+
+
 def test_a_second_decision_on_what_somebody_decided_meanwhile_is_a_conflict_that_names_them(path):
     decide(path)
     with pytest.raises(LedgerError, match="CONFLICT: Pat decided on this at"):
@@ -120,6 +172,68 @@ def test_a_lock_that_could_not_be_signed_is_taken_away(path, monkeypatch):
     assert len(read_ledger(path)) == 1
 
 
+def test_a_disk_that_does_not_confirm_is_not_called_saved(path, monkeypatch):
+    decide(path)
+    monkeypatch.setattr(module.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(LedgerError, match="LOG_NOT_SYNCED.*look at the finding again"):
+        decide(path, target="2.25.2", expect=1)
+    monkeypatch.undo()
+    with pytest.raises(LedgerError, match="CONFLICT"):
+        decide(path, target="2.25.2", expect=1)
+
+
+def test_a_full_disk_while_sealing_a_torn_line_is_told_like_any_other(path, monkeypatch):
+    decide(path)
+    path.write_bytes(path.read_bytes() + b'{"half')
+    real = os.write
+    monkeypatch.setattr(module.os, "write", lambda d, data: real(d, data) if data[:1] not in b"#{" else (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(LedgerError, match="LOG_NOT_WRITTEN: decision NOT recorded"):
+        decide(path, target="2.25.2")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no flock on Windows")
+def test_a_share_without_flock_is_guarded_by_the_lock_file(path, monkeypatch):
+    monkeypatch.setattr(module.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOTSUP, "Operation not supported")))
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0)
+    decide(path)
+    lock = path.with_name(path.name + ".lock")
+    lock.write_text(f"{module.socket.gethostname()} {os.getpid()}")
+    with pytest.raises(LedgerError, match="LOG_LOCKED"):
+        decide(path, target="2.25.2")
+
+
+def test_a_lock_whose_program_died_before_signing_is_taken_away_after_the_wait(path, monkeypatch):
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0)
+    path.with_name(path.name + ".lock").write_text("")
+    decide(path)
+    assert len(read_ledger(path)) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("call", ["write", "fsync", "open", "close"])
+def test_a_writer_killed_at_any_call_leaves_a_ledger_that_goes_on(path, call):
+    """Killed just before each such call of the ledger in turn; what was told saved is there, and the next writer is not held up."""
+    decide(path)
+    for n in range(1, 8):
+        code = (f"import os, signal, sys; from pacs_helpers.fixes import corrections, ledger\nreal, left = os.{call}, [{n}]\n"
+                f"def dying(*a, **k):\n    left[0] -= 1\n    left[0] or os.kill(os.getpid(), signal.SIGKILL)\n    return real(*a, **k)\n"
+                f"class Os:\n    def __getattr__(self, name): return dying if name == '{call}' else getattr(os, name)\n"
+                "ledger.os = Os()\ncorrections.record_correction(sys.argv[1], kind='dismiss', target='x', reason='r', decided_by='ann')\nprint('saved')")
+        before = len(read_corrections(path))
+        ran = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert ran.returncode in (0, -9), ran.stderr
+        assert len(read_corrections(path)) >= before + ("saved" in ran.stdout)
+        module_wait = module.LOCK_SECONDS
+        module.LOCK_SECONDS = 0
+        try:
+            decide(path, target=f"2.25.{n}")
+        finally:
+            module.LOCK_SECONDS = module_wait
+        assert verify_corrections(path)["is_whole"]
+        if ran.returncode == 0:
+            return
+
+
 def test_two_writers_at_once_lose_nothing(path):
     code = ("import sys; from pacs_helpers.fixes.corrections import record_correction\n"
             "for n in range(15): record_correction(sys.argv[1], kind='dismiss', target=f'{sys.argv[2]}-{n}', reason='r', decided_by=sys.argv[2])")
@@ -137,7 +251,7 @@ def test_a_lock_left_by_a_dead_program_does_not_stop_the_next(path):
 
 
 @pytest.mark.parametrize(("more", "words"), [
-    ({"kind": "patientid"}, "Did you mean 'patient_id'"), ({"decided_by": " "}, "decided_by"), ({"new": ""}, "needs the new value"), ({"target": ""}, "target"),
+    ({"kind": "patientid"}, "Did you mean 'patient_id'"), ({"decided_by": " "}, "decided_by"), ({"new": ""}, "needs the new value"), ({"target": ""}, "target"), ({"field": "patient_name"}, "field"),
 ])
 def test_a_decision_that_says_too_little_is_refused(path, more, words):
     with pytest.raises(TableError, match=words):

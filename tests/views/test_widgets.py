@@ -2,7 +2,8 @@ import pytest
 
 from pacs_helpers.analyses.matching import find_mismatches
 from pacs_helpers.fixes.corrections import apply_corrections, record_correction
-from pacs_helpers.views.widgets import ExamCaseFile, FixBench
+from pacs_helpers.site import Site
+from pacs_helpers.views.widgets import ExamCaseFile, FixBench, match_decision
 
 from ..small_department import NOW, OTHER, SITE, department, order, report, study
 
@@ -99,6 +100,85 @@ def test_a_decision_on_a_target_that_somebody_decided_meanwhile_is_a_conflict(ty
     assert "NOT saved. CONFLICT: Sam decided on this at" in bench.message.value and len(bench.decisions) == 1
 
 
+def test_a_bench_decides_on_the_finding_it_shows_never_on_the_next(tmp_path):
+    """Sam's bench still shows what Ann has decided: his click must not fall on the finding that moved up."""
+    dept = department(orders=[order("R1"), order("R2")])
+    findings = find_mismatches(dept, as_of=NOW, site=SITE)
+    ann, sam = (FixBench(findings, dept, ledger=tmp_path / "corrections.jsonl", decided_by=name, site=SITE) for name in ("Ann", "Sam"))
+    shown = ann.finding["finding_id"]
+    ann.reject.click()
+    sam.note.value = "called the ward"
+    sam.reject.click()
+    assert "CONFLICT: Ann decided on this" in sam.message.value and sam.note.value == "called the ward"
+    assert sam.decisions["finding_id"].tolist() == [shown] and sam.finding["finding_id"] != shown
+
+
+def test_two_kinds_of_decision_on_one_finding_are_a_conflict(typo, tmp_path):
+    one, two = bench_of(typo, tmp_path), bench_of(typo, tmp_path)
+    for bench in (one, two):
+        bench.choice.index = 0
+    one.accept.click()
+    two.reject.click()
+    assert "CONFLICT" in two.message.value and two.decisions["kind"].tolist() == ["patient_id"]
+
+
+def test_undo_takes_back_ones_own_last_decision_and_shows_that_finding(tmp_path):
+    dept = department(orders=[order("R1"), order("R2")])
+    findings = find_mismatches(dept, as_of=NOW, site=SITE)
+    ann, sam = (FixBench(findings, dept, ledger=tmp_path / "corrections.jsonl", decided_by=name, site=SITE) for name in ("Ann", "Sam"))
+    first = ann.finding["finding_id"]
+    ann.reject.click()
+    sam.step(0)
+    sam.reject.click()
+    ann.undo.click()
+    assert ann.decisions["user"].tolist() == ["Sam"] and ann.finding["finding_id"] == first
+    ann.undo.click()
+    assert "Nothing of yours" in ann.message.value and ann.decisions["user"].tolist() == ["Sam"]
+
+
+def test_the_bench_says_what_accept_would_record_before_it_is_pressed(typo, tmp_path):
+    bench = bench_of(typo, tmp_path)
+    assert "choose a candidate" in bench.plan.value
+    bench.choice.index = 0
+    assert "TEST100213 becomes TEST100231" in bench.plan.value and "changes the images" in bench.plan.value
+
+
+def test_a_report_under_a_look_alike_is_mended_not_the_images(tmp_path):
+    """The images are right: neither button may give them the report's patient ID."""
+    dept = department(orders=[order(), order("R2", **OTHER)], studies=[study()], reports=[report(**OTHER)])
+    bench = bench_of(dept, tmp_path)
+    bench.code.value = "U05e"
+    assert bench.patient_id.value == "TEST100231" and "changes the report" in bench.plan.value
+    bench.save_id.click()
+    assert bench.decisions[["target", "old", "new"]].iloc[0].tolist() == ["VR1001", "TEST200777", "TEST100231"]
+    fixed = apply_corrections(dept, bench.ledger)
+    assert fixed.studies["patient_id"].tolist() == ["TEST100231"] and fixed.reports["patient_name"].tolist() == ["ASH^ROWAN"]
+
+
+def test_accepting_the_same_number_in_another_spelling_links_nothing(tmp_path):
+    finding = {"finding_id": "U06-1", "code": "U06", "study_instance_uid": "2.25.1", "message_control_id": "", "accession_number": "R1001"}
+    chosen = {"candidate_accession_number": "00R1001", "candidate_study_instance_uid": "2.25.1"}
+    site = Site(time_zone="UTC", strip_prefixes=("00",))
+    assert match_decision(finding, chosen, department(studies=[study()]), site)["kind"] == "dismiss"
+
+
+def test_of_two_studies_under_one_number_the_candidates_own_is_moved(tmp_path):
+    finding = {"finding_id": "U06-1", "code": "U06", "study_instance_uid": "2.25.1 2.25.2", "message_control_id": "", "accession_number": "R1"}
+    dept = department(studies=[study("R1"), study("R1", "2.25.2", **OTHER)])
+    decision = match_decision(finding, {"candidate_accession_number": "R2", "candidate_study_instance_uid": "2.25.2"}, dept, SITE)
+    assert (decision["target"], decision["old"], decision["new"]) == ("2.25.2", "R1", "R2")
+
+
+def test_a_ledger_broken_meanwhile_is_told_on_the_bench(typo, tmp_path):
+    bench = bench_of(typo, tmp_path)
+    bench.reject.click()
+    bench.ledger.write_bytes(bench.ledger.read_bytes().replace(b"Pat", b"Sam"))
+    bench.next.click()
+    assert "LOG_CHAIN_BROKEN: line 1" in bench.message.value
+    bench.undo.click()
+    assert "NOT saved" in bench.message.value
+
+
 def test_a_ledger_that_cannot_be_written_leaves_the_finding_and_says_so(typo, tmp_path):
     bench = bench_of(typo, tmp_path)
     (tmp_path / "corrections.jsonl").mkdir()
@@ -112,7 +192,7 @@ def test_markup_in_a_name_is_shown_not_run(tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     dept = department(orders=[order(patient_name=evil)], studies=[study(patient_id="TEST100213", patient_name=evil)], reports=[report(patient_name=evil)])
     bench = bench_of(dept, tmp_path)
-    shown = bench.sides.value + bench.title.value + bench._repr_mimebundle_()["text/html"]
+    shown = bench.sides.value + bench.title.value + bench.plan.value + bench._repr_mimebundle_()["text/html"]
     assert "<img" not in shown and "&lt;img" in shown
 
 
