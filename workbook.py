@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import venv
-from datetime import date, timedelta
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -26,6 +25,11 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / ".lock-sha256"
 LONGEST_WINDOWS_PATH = 90
 QUIET_LAB = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+OWN_PARAMETERS = (                  # what a parameters cell says of the samples -> what it says of one's own folder
+    (r"\.\./data/samples/", ""), (r"(?m)^import tempfile\n\n?", ""), (r"(?m)^ledger = .*$", 'ledger = "corrections.jsonl"'), (r"log_year = \d+", "log_year = None"),
+    (r'as_of = "[^"]*"', "as_of = None  # the end of the traces"), (r'month = "[^"]*"', "month = None  # the month the traces end in"),
+    (r'page = "[^"]*"', 'page = "out/briefing.html"'), (r'decided_by = "[^"]*"', 'decided_by = "your name"'), (r'ask = "[^"]*"', 'ask = ""'),
+)
 OWN_SITE = '''# What differs between sites. Only time_zone must be set; take the # off a line to use it.
 name = "{name}"
 time_zone = ""                  # such as "America/Chicago" or "Europe/London"
@@ -69,7 +73,14 @@ def setup():
     settings = VENV / "share" / "jupyter" / "lab" / "settings"
     settings.mkdir(parents=True, exist_ok=True)
     (settings / "overrides.json").write_text(json.dumps(QUIET_LAB))
+    _find_package()
     STAMP.write_text(wanted)
+
+
+def _find_package():
+    """Let `.venv`'s Python find pacs_helpers from anywhere."""
+    where = subprocess.run([PYTHON, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], check=True, capture_output=True, text=True).stdout.strip()
+    (Path(where) / "pacs_workbook.pth").write_text(f"{HERE}\n", encoding="utf-8")
 
 
 def _install():
@@ -120,6 +131,7 @@ def new(arguments):
     (folder / "site.toml").write_text(OWN_SITE.format(name=arguments[0]), encoding="utf-8")
     for notebook in sorted((HERE / "notebooks").glob("*.ipynb")):
         content = json.loads(notebook.read_text(encoding="utf-8"))
+        content["cells"] = [c for c in content["cells"] if not is_exercise(c)]
         for cell in content["cells"]:
             if cell["cell_type"] == "code":
                 cell.update(outputs=[], execution_count=None)
@@ -131,12 +143,14 @@ def new(arguments):
     return 0
 
 
+def is_exercise(cell):
+    """Exercises are about the sample department."""
+    return "solution" in cell["metadata"].get("tags", []) or "".join(cell["source"]).startswith("## Exercise")
+
+
 def own_parameters(source):
     """A parameters cell that pointed at the samples, pointing at the folder the notebook lies in."""
-    last_month = date.today().replace(day=1) - timedelta(days=1)
-    for pattern, own in ((r"\.\./data/samples/", ""), (r'as_of = "[^"]*"', 'as_of = "now"'), (r"log_year = \d+", "log_year = None"), (r'month = "[^"]*"', f'month = "{last_month:%Y-%m}"'),
-                         (r"(?m)^import tempfile\n\n?", ""), (r"(?m)^ledger = .*$", 'ledger = "corrections.jsonl"'), (r'page = "[^"]*"', 'page = "out/briefing.html"'),
-                         (r'decided_by = "[^"]*"', 'decided_by = "your name"')):
+    for pattern, own in OWN_PARAMETERS:
         source = re.sub(pattern, own, source)
     return source
 
@@ -144,9 +158,9 @@ def own_parameters(source):
 def main(arguments):
     command, rest = (arguments[:1] or ["help"])[0], arguments[1:]
     if command == "run":
-        return start("pacs_helpers.views.pages", "run", *rest)
+        return start("notebooks.pages", "run", *rest)
     if command == "refresh":
-        return start("pacs_helpers.views.pages", "refresh", *rest)
+        return start("notebooks.pages", "refresh", *rest)
     if command in ("lab", "test", "new"):
         return {"lab": lab, "test": test, "new": new}[command](rest)
     if command == "setup":

@@ -4,7 +4,7 @@ from .analyses.links import link_exams, links_table
 from .analyses.matching import find_mismatches, rank_candidates
 from .analyses.network import summarize_links, summarize_throughput
 from .analyses.turnaround import measure_backlog, measure_turnaround, summarize_turnaround
-from .department import Department, build_department
+from .department import Department, build_department, measure_period
 from .fixes.corrections import apply_corrections, find_stale, read_corrections, record_correction, undo_correction, verify_corrections
 from .milestones import best_events
 from .readers.account import show_rejected, summarize_account
@@ -21,7 +21,7 @@ from .views.widgets import ExamCaseFile, FixBench
 __all__ = [
     "Site", "TableError", "AccountingError", "conform",
     "read_headers", "read_hl7_log", "read_dicom_log", "summarize_account", "show_rejected",
-    "Department", "build_department", "best_events",
+    "Department", "build_department", "measure_period", "best_events",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_throughput", "summarize_links",
     "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",

@@ -195,3 +195,14 @@ def _mixed(rows, study):
         told = problems.index.isin(rows.loc[_has(rows, code), "study_instance_uid"])
         problems = problems.where(~told, problems + " " + code)
     return problems.str.strip()
+
+
+def measure_period(dept):
+    """`(first, last)` instants that the traces tell of: those of the HL7 messages about exams, else of the images; NaT when there are none.
+
+    Times more than a day ahead of this computer's clock are left out: one wrong year would move the end of everything.
+    """
+    known = dept.trace[dept.trace["at"] <= pd.Timestamp.now("UTC") + pd.Timedelta("1D")]
+    spoken = known[known["lane"].isin(["order", "report"])]
+    at = (spoken if len(spoken) else known)["at"]
+    return at.min(), at.max()

@@ -59,14 +59,17 @@ class Site:
         try:
             given = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise TableError(f"{path.name}: not valid TOML: {error}.") from None
-        _check(given, "", path.name, text)
+            raise TableError(f"{path}: not valid TOML: {error}.") from None
+        _check(given, "", str(path), text)
         if "time_zone" not in given:
-            raise TableError(f"{path.name}: 'time_zone' is missing; write one such as time_zone = \"America/Chicago\".")
+            raise TableError(f"{path}: 'time_zone' is missing; write one such as time_zone = \"America/Chicago\".")
         accession = given.pop("accession", {})
         if "strip_prefixes" in accession:
             accession["strip_prefixes"] = tuple(accession["strip_prefixes"])
-        return cls(**given, **accession)
+        try:
+            return cls(**given, **accession)
+        except TableError as error:
+            raise TableError(f"{path}{_line_of(str(error).partition(':')[0], text)}: {error}") from None
 
     def target(self, start, end, priority=""):
         """`(minutes, share)` aimed at from `start` to `end`, that of the priority if it has one, or None."""

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from pacs_helpers.department import build_department
+from pacs_helpers.department import build_department, measure_period
 from pacs_helpers.milestones import best_events
 from pacs_helpers.site import Site
 from pacs_helpers.tables import ASSOCIATIONS, EVENTS, INSTANCES, MESSAGES, OPERATIONS, PERFORMED_STEPS, TableError, conform
@@ -343,3 +343,8 @@ def test_neither_messages_nor_images_is_a_callers_mistake():
 
 def test_empty_tables_give_an_empty_department():
     assert [len(t) for t in build()[:6]] == [0] * 6
+
+
+def test_the_period_is_that_of_the_messages_without_years_to_come():
+    messages = [order("NW", "08:00"), report("F", "11:00"), {**order("NW", "09:00", "A2"), "message_at": "2999-01-01T00:00Z", "message_control_id": "O9"}]
+    assert measure_period(build(messages)) == (pd.Timestamp(f"{DAY}08:00Z"), pd.Timestamp(f"{DAY}11:00Z"))

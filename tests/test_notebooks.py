@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pacs_helpers.views import pages
+from notebooks import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -145,3 +145,9 @@ def test_a_folder_without_notebooks_is_named(tmp_path, capsys):
 def test_the_picture_of_the_readme_is_the_first_notebooks_chart():
     picture = (ROOT / "notebooks" / f"{pages.PICTURED}.png").read_bytes()
     assert picture == pages.picture_of(BOOKS[0]) and f"notebooks/{pages.PICTURED}.png" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_stream_that_comes_in_pieces_is_kept_as_one():
+    pieces = [pages.nbformat.v4.new_output("stream", name="stdout", text=t) for t in ("3", " before\n")]
+    cell = pages.nbformat.v4.new_code_cell("x", outputs=pieces)
+    assert [o.text for o in pages.tidy(pages.nbformat.v4.new_notebook(cells=[cell])).cells[0].outputs] == ["3 before\n"]

@@ -129,7 +129,7 @@ def test_a_deep_windows_folder_is_told_before_anything_is_installed(workbook, mo
 
 def test_the_own_notebooks_look_at_now_and_at_nobodys_name(workbook):
     given = 'site_file = "../data/samples/site.toml"\nas_of = "2025-12-01 06:00Z"\nlog_year = 2025\npage = "../out/briefing.html"\ndecided_by = "A. Trainee"\n'
-    assert workbook.own_parameters(given) == 'site_file = "site.toml"\nas_of = "now"\nlog_year = None\npage = "out/briefing.html"\ndecided_by = "your name"\n'
+    assert workbook.own_parameters(given) == 'site_file = "site.toml"\nas_of = None  # the end of the traces\nlog_year = None\npage = "out/briefing.html"\ndecided_by = "your name"\n'
 
 
 def test_only_the_files_a_newcomer_needs_lie_at_the_top(git):

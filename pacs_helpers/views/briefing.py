@@ -40,11 +40,11 @@ STYLE = """
 """
 
 
-def write_briefing(path, dept, *, findings, network, site, start, end, as_of):
+def write_briefing(path, dept, *, findings, network, site, start, end, as_of, ask=""):
     """The path of one HTML page about the exams that ended from `start` to `end`, as known at `as_of`; it prints on one A4 sheet.
 
     Aggregates only: no name, number or UID. Groups of fewer than 11 exams are hidden, with others where a total would give them back, and a
-    share that would tell such a group is given as a bound. `findings` or `network` None leaves that sentence out. TableError for a time without zone.
+    share that would tell such a group is given as a bound. `ask` is what the reader is asked for, set first. `findings` or `network` None leaves that sentence out. TableError for a time without zone.
     """
     for name, instant in (("start", start), ("end", end), ("as_of", as_of)):
         if not isinstance(instant, pd.Timestamp) or instant.tz is None:
@@ -56,7 +56,8 @@ def write_briefing(path, dept, *, findings, network, site, start, end, as_of):
     whole = whole.iloc[0].to_dict() if len(whole) else None
     period = _period(start, end, site)
     sentences = [*_waiting(reading, whole, site), *_unmatched(findings, whole), *_network(network, start, end)]
-    body = [f"<h1>Imaging at {html.escape(site.name or 'this site')}, {period}</h1>", f'<p class="lead">{_headline(whole)}</p>', "<ul>", *(f"<li>{s}</li>" for s in sentences), "</ul>",
+    asked = [f'<p class="lead">What is asked: {html.escape(ask)}</p>'] if ask else []
+    body = [f"<h1>Imaging at {html.escape(site.name or 'this site')}, {period}</h1>", f'<p class="lead">{_headline(whole)}</p>', *asked, "<ul>", *(f"<li>{s}</li>" for s in sentences), "</ul>",
             "<h2>Turnaround by modality</h2>", _table(reading, whole, site), _definition(reading, whole),
             '<div class="charts">', _figure(_weekly_chart(reading, site), _weekly_words(reading, site)), _figure(*_desk_chart(findings)), "</div>", _footer(as_of, site)]
     path = Path(path)

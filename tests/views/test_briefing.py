@@ -162,6 +162,11 @@ def test_a_month_without_exams_reports_or_findings_is_a_page_too(tmp_path):
     assert "no exam that ended in this period" in text and "No exam was found" not in text
 
 
+def test_what_is_asked_stands_on_the_page_escaped(tmp_path):
+    path = write_briefing(tmp_path / "b.html", department(), findings=None, network=None, site=SITE, start=START, end=END, as_of=END, ask="Cover for <nights>")
+    assert "What is asked: Cover for &lt;nights&gt;" in path.read_text(encoding="utf-8")
+
+
 def test_failures_on_the_network_are_told(tmp_path):
     operations = [{"association_id": f"a{i}", "service": "C-STORE", "started_at": START + pd.Timedelta(hours=min(i, 38)), "status_category": "Failure" if i < 12 else "Success"} for i in range(40)]
     associations = [{"association_id": f"a{i}", "started_at": START + pd.Timedelta(hours=i), "outcome": "aborted" if i == 7 else "released"} for i in range(40)]

@@ -16,9 +16,9 @@ from nbconvert import HTMLExporter
 from tqdm import tqdm
 from traitlets.config import Config
 
-from .briefing import HEAD
+from pacs_helpers.views.briefing import HEAD
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PICTURED = "00_start_here"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STYLE = """
@@ -32,7 +32,8 @@ a.anchor-link{display:none}.prompt{display:none}
 """
 TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 {%- block input_group -%}<details class="code"><summary>code</summary>{{ super() }}</details>{%- endblock -%}
-{%- block output_group -%}<div class="output">{{ super() }}</div>{%- endblock -%}
+{%- block output_group -%}{%- if 'solution' in cell.metadata.get('tags', []) -%}<details class="answer"><summary>answer</summary>{{ super() }}</details>
+{%- else -%}<div class="output">{{ super() }}</div>{%- endif -%}{%- endblock -%}
 """
 
 
@@ -58,8 +59,19 @@ def tidy(notebook):
             if "execution_count" in output:
                 output.execution_count = count
             output.get("data", {}).pop(WIDGET, None)
-        cell.outputs = [o for o in cell.outputs if o.output_type != "display_data" or o.data]
+        cell.outputs = _joined([o for o in cell.outputs if o.output_type != "display_data" or o.data])
     return notebook
+
+
+def _joined(outputs):
+    """The outputs with the pieces of one stream put together: where they are cut depends on the kernel's timing."""
+    joined = []
+    for output in outputs:
+        if joined and output.output_type == "stream" and joined[-1].output_type == "stream" and joined[-1].name == output.name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def text_of(notebook):
@@ -169,7 +181,8 @@ def main(arguments=None):
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "notebooks")
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args(arguments)
-    folder = given.folder.resolve()
+    own = ROOT / "my" / given.folder
+    folder = (own if own.is_dir() and not given.folder.is_dir() else given.folder).resolve()
     if given.command == "refresh":
         return refresh(folder, check=given.check)
     return run(folder, ROOT / "out" if folder == ROOT / "notebooks" else folder / "out")
