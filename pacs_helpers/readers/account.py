@@ -23,6 +23,8 @@ def list_files(path):
     Links, pipes and unreadable folders come back as rejected rows. Names are as the caller wrote them, with /.
     TableError for a path that does not exist and for folders without any file.
     """
+    if path is None:
+        raise TableError("path: no folder is given (None), and what is asked here cannot be told without this kind of trace.")
     paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     files, rejected = [], []
     for one in map(Path, paths):

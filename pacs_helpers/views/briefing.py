@@ -238,6 +238,10 @@ def _weekly_chart(reading, site):
             ax.annotate(words, (len(weeks) - 1, weeks[column].iloc[-1] / 60), xytext=(7, 0), textcoords="offset points", color=colour, va="center", fontsize=9)
     ax.set_xlim(-0.3, max(len(weeks) - 0.2, 1))
     ax.set_ylim(0, top)
+    if weeks.empty:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.text(0.5, 0.5, "no week has enough exams to be drawn", ha="center", transform=ax.transAxes)
     ax.set_ylabel("hours from exam end to final")
     ax.set_xlabel("week that begins on")
     return ax

@@ -557,3 +557,8 @@ def disagreements(row):
         expected |= {column: instant(ds, word + "Date", word + "Time") for column, word in pairs.items()}
     both_missing = {c for c, v in expected.items() if pd.isna(v) and pd.isna(row[c])}
     return [(Path(row["source_file"]).name, c, v, row[c]) for c, v in expected.items() if c not in both_missing and v != row[c]]
+
+
+def test_a_trace_that_is_not_there_is_refused_in_words():
+    with pytest.raises(TableError, match="cannot be told without this kind of trace"):
+        read_headers(None, site=CHICAGO)
