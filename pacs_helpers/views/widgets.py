@@ -12,6 +12,7 @@ from ..analyses.matching import rank_candidates
 from ..fixes.corrections import apply_corrections, count_records, read_corrections, record_correction, undo_correction
 from ..fixes.ledger import LedgerError
 from ..tables import TableError
+from .axes import FINDING_NAMES
 from .casefile import plot_exam
 from .comparison import comparison_table, sides_of
 from .keyguard import KeyGuard
@@ -55,10 +56,11 @@ class FixBench:
 
     def _make_widgets(self):
         known = self.all_findings
-        self.owner = w.Dropdown(options=[ALL, *sorted(known["owner"].dropna().unique())], description="Desk", style={"description_width": "3rem"})
-        self.code = w.Dropdown(options=[ALL, *sorted(known["code"].dropna().astype(str).unique())], description="Kind", style={"description_width": "3rem"}, layout={"width": "11rem"})
-        self.back, self.next = w.Button(description="Previous", layout={"width": "7rem"}), w.Button(description="Next", layout={"width": "7rem"})
-        self.progress, (self.title, self.sides, self.plan, self.message) = w.Label(), (w.HTML(layout=WIDE) for _ in range(4))
+        self.owner = w.Dropdown(options=[ALL, *sorted(known["owner"].dropna().unique())], description="Desk", style={"description_width": "3rem"}, layout={"width": "14rem"})
+        kinds = [(f"{code} {FINDING_NAMES[code]}", code) for code in sorted(known["code"].dropna().astype(str).unique())]
+        self.code = w.Dropdown(options=[(ALL, ALL), *kinds], description="Kind", style={"description_width": "3rem"}, layout={"width": "16rem"})
+        self.back, self.next = (w.Button(description=name, layout={"width": "5.5rem"}) for name in ("Previous", "Next"))
+        self.progress, (self.title, self.sides, self.plan, self.message) = w.Label(layout={"flex": "none"}), (w.HTML(layout=WIDE) for _ in range(4))
         self.choice = w.Select(rows=3, description="Candidates", layout={"width": "100%", "height": "5.2rem"}, style={"description_width": "6rem"})
         self.patient_id = w.Text(description="Patient ID", layout={"width": "22rem"}, style={"description_width": "6rem"})
         self.note = w.Text(description="Note", placeholder="why, in a few words", layout={"width": "32rem"}, style={"description_width": "3rem"})
@@ -78,7 +80,7 @@ class FixBench:
         self.box.add_class("pacs-keys")
 
     def _restart(self):
-        self.position, self.finding = 0, None
+        self.position, self.finding, self.message.value = 0, None, ""
         self._refresh()
 
     def _refresh(self, by=0):
@@ -168,6 +170,8 @@ class FixBench:
         self.note.value = ""
         self.finding = record if record["op"] == "undo" else self.finding
         self._refresh()
+        if not self.choice.disabled:
+            self.choice.focus()                 # a pressed button that is disabled now would leave the keyboard nowhere
         return self._say(f"{words} Record {record['seq']}: {record['kind']}, {record['finding_id'] or record['target']}.")
 
     def _say(self, words, bad=False):
@@ -183,8 +187,8 @@ class FixBench:
 def title_of_finding(finding):
     """The finding as HTML: code, desk, confidence, evidence and what to do, all escaped."""
     e = {k: html.escape(str(v)) for k, v in finding.items()}
-    return (f"<div style='margin:6px 0'><strong style='font-size:1.1em'>{e['code']} on the desk of: {e['owner']}</strong> &nbsp; accession {e['accession_number'] or 'none'}, "
-            f"confidence {finding['confidence']:.0%}<br>{e['evidence']}<br><em>{e['suggested_correction']}</em></div>")
+    return (f"<div style='margin:6px 0;line-height:1.6'><strong style='font-size:1.1em'>{e['code']} {FINDING_NAMES[finding['code']]}, on the desk of: {e['owner']}</strong>"
+            f" &nbsp; accession {e['accession_number'] or 'none'}, confidence {finding['confidence']:.0%}<br>{e['evidence']}<br><em>{e['suggested_correction']}</em></div>")
 
 
 def describe_candidate(row):
@@ -248,12 +252,12 @@ def id_decision(finding, feed, study, dept):
 def plan_of(accept_as, id_as, has_candidates):
     """In a line of HTML, what the buttons would record, before anybody presses them."""
     if accept_as is None:
-        accept = "choose a candidate to see what it would record" if has_candidates else "no candidate was found; look in the other system"
+        accept = ": choose a candidate to see what it would record" if has_candidates else ": no candidate was found; look in the other system"
     else:
-        change = f": {accept_as['old'] or '(none)'} becomes {accept_as['new']}" if "new" in accept_as else ""
-        accept = f"records {accept_as['kind']}, {accept_as['reason']}{change}"
-    whose = f" <strong>Save patient ID</strong> changes the {'report' if id_as['reason'].startswith('report') else 'images'}, now {html.escape(id_as['old'] or '(none)')}." if id_as else ""
-    return f"<div style='margin:4px 0;line-height:1.4'><strong>Accept match</strong> {html.escape(accept)}.{whose}</div>"
+        accept = f" records “{accept_as['reason']}”" + (f": {accept_as['old'] or '(none)'} becomes {accept_as['new']}" if "new" in accept_as else "")
+    whose = "report" if id_as and id_as["reason"].startswith("report") else "images"
+    save = f"<br><strong>Save patient ID</strong> gives the {whose} the ID below, now {html.escape(id_as['old'] or '(none)')}." if id_as else ""
+    return f"<div style='margin:4px 0;line-height:1.5'><strong>Accept match</strong>{html.escape(accept)}.{save}</div>"
 
 
 class ExamCaseFile:

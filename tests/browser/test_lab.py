@@ -26,6 +26,9 @@ def test_the_fix_bench_works_by_keyboard_and_typing_adds_no_cells(lab, page):
     page.keyboard.press("Enter")
     bench.get_by_text("Saved. Record").wait_for(timeout=10_000)
     assert numbers(progress) == (open_before - 1, decided_before + 1)
+    assert bench.get_by_label("Candidates").evaluate("e => e === document.activeElement"), "after a decision the keyboard goes on at the candidates"
+    for key in "abx":
+        page.keyboard.press(key)
     reach(page, bench.get_by_role("button", name="Undo last"))
     page.keyboard.press("Enter")
     bench.get_by_text("Undone. Record").wait_for(timeout=10_000)

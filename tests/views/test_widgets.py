@@ -140,7 +140,7 @@ def test_the_bench_says_what_accept_would_record_before_it_is_pressed(typo, tmp_
     bench = bench_of(typo, tmp_path)
     assert "choose a candidate" in bench.plan.value
     bench.choice.index = 0
-    assert "TEST100213 becomes TEST100231" in bench.plan.value and "changes the images" in bench.plan.value
+    assert "TEST100213 becomes TEST100231" in bench.plan.value and "gives the images the ID below, now TEST100213" in bench.plan.value
 
 
 def test_a_report_under_a_look_alike_is_mended_not_the_images(tmp_path):
@@ -148,7 +148,7 @@ def test_a_report_under_a_look_alike_is_mended_not_the_images(tmp_path):
     dept = department(orders=[order(), order("R2", **OTHER)], studies=[study()], reports=[report(**OTHER)])
     bench = bench_of(dept, tmp_path)
     bench.code.value = "U05e"
-    assert bench.patient_id.value == "TEST100231" and "changes the report" in bench.plan.value
+    assert bench.patient_id.value == "TEST100231" and "gives the report the ID below, now TEST200777" in bench.plan.value
     bench.save_id.click()
     assert bench.decisions[["target", "old", "new"]].iloc[0].tolist() == ["VR1001", "TEST200777", "TEST100231"]
     fixed = apply_corrections(dept, bench.ledger)
