@@ -6,6 +6,7 @@ import pandas as pd
 
 from .milestones import CANCELLING, ORDER_TYPES, build_events, build_trace, exam_spellings, known_to_the_minute, link_transfers, look_up
 from .readers.accession import fill_accession_numbers, measure_accession_fields
+from .schemas import NOT_IMAGES
 from .tables import (
     ASSOCIATIONS,
     INSTANCES,
@@ -24,7 +25,6 @@ from .tables import (
 SECTIONS = {"NMR": "MR", "MRI": "MR", "NMS": "NM", "RAD": "CR", "RX": "CR", "XR": "CR", "VUS": "US", "CUS": "US", "RUS": "US", "OUS": "US"}
 MODALITIES = frozenset("CR DX CT MR US MG NM PT XA RF RG IO PX BMD OT ES GM SM XC OP OPT OCT IVUS ECG HD DG TG LS AU BI PR SR KO DOC SEG "
                        "RTIMAGE RTDOSE RTPLAN RTSTRUCT RTRECORD".split())
-NOT_IMAGES = ("SR", "KO", "PR", "SEG", "DOC")
 ACCEPTING = ("AA", "CA")        # HL7 table 0008
 NUMBERS = ("obr_3", "obr_18", "obr_20", "orc_3", "ipc_1")
 
@@ -157,7 +157,7 @@ def _patients(messages):
 
 
 def _studies(instances):
-    rows = instances[instances["study_instance_uid"] != ""].drop_duplicates(["study_instance_uid", "sop_instance_uid", "patient_id", "accession_number"])
+    rows = instances[instances["study_instance_uid"] != ""].drop_duplicates(["study_instance_uid", "series_instance_uid", "sop_instance_uid", "patient_id", "accession_number"])
     uid = rows["study_instance_uid"]
     images = rows[~rows["modality"].isin(NOT_IMAGES)]
     taken_at = known_to_the_minute(images, "acquired_at").fillna(known_to_the_minute(images, "series_at")).fillna(known_to_the_minute(images, "study_at"))
@@ -169,10 +169,17 @@ def _studies(instances):
                            ("frame_of_reference_uids", "frame_of_reference_uid")):
         study[column] = _all_values(rows, source).reindex(study.index)
     by_image = taken_at.groupby(images["study_instance_uid"])
-    study = study.assign(started_at=by_image.min(), ended_at=by_image.max(), n_series=rows.groupby(uid)["series_instance_uid"].nunique(),
-                         n_instances=rows.groupby(uid)["sop_instance_uid"].nunique(), n_bytes=rows.groupby(uid)["n_bytes"].sum(min_count=1))
+    # The time of a study without its series is when it began, not when it ended.
+    is_part = images[["series_instance_uid", "sop_instance_uid"]].ne("").any(axis=1)
+    study = study.assign(started_at=by_image.min(), ended_at=taken_at[is_part].groupby(images["study_instance_uid"]).max(), n_series=_n_distinct(rows, "series_instance_uid"),
+                         n_instances=_n_distinct(rows, "sop_instance_uid").fillna(rows.groupby(uid)["n_instances"].sum(min_count=1)), n_bytes=rows.groupby(uid)["n_bytes"].sum(min_count=1))
     study["problems"] = _mixed(rows, study)
     return conform(study.drop(columns="study_instance_uid", errors="ignore").rename_axis("study_instance_uid").reset_index(), STUDIES)
+
+
+def _n_distinct(rows, column):
+    """Distinct non-empty values per study; missing for a study without any."""
+    return rows[rows[column] != ""].groupby("study_instance_uid")[column].nunique().reindex(rows["study_instance_uid"].unique()).astype("Int64")
 
 
 def _most_frequent(rows, column):

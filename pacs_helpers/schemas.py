@@ -14,6 +14,7 @@ FINDING_CODES = ("U01", "U02", "U03", "U04", "U05a", "U05b", "U05c", "U05d", "U0
                  "U11", "U12", "U13", "U14", "U15", "U16", "U17", "U18")
 OWNERS = ("technologist", "modality service", "interface team", "registration", "radiologist", "network",
           "PACS administrator", "RIS", "scheduling", "vendor", "nobody")
+NOT_IMAGES = ("SR", "KO", "PR", "SEG", "DOC")       # modalities of what is stored beside images
 LANES = ("patient", "order", "dicom", "network", "report", "acknowledgment")
 
 _WHERE = {"source_file": (TEXT, "file the row was read from"), "source_offset": (COUNT, "byte where it starts there")}
@@ -48,6 +49,7 @@ INSTANCES = {
     "manufacturer": (TEXT, "(0008,0070)"), "manufacturer_model_name": (TEXT, "(0008,1090)"),
     "station_name": (TEXT, "(0008,1010)"), "institution_name": (TEXT, "(0008,0080)"), "operators_name": (TEXT, "(0008,1070)"),
     "source_ae_title": (TEXT, "(0002,0016)"), "n_frames": (COUNT, "(0028,0008), 1 when absent and pixels are described"),
+    "n_instances": (COUNT, "(0020,1209) or (0020,1208) of an archive's answer, missing for a file"),
     "n_bytes": (COUNT, "size of the file"),
     **_RAW, **_TRACED,
 }

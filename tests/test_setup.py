@@ -13,13 +13,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-CONDA_NAMES = {"tzdata": "python-tzdata"}
+CONDA_NAMES = {"tzdata": "python-tzdata", "dask": "dask-core"}
 PRESCRIBED = {"jupyterlab", "pandas", "pydicom", "hl7", "matplotlib", "ipywidgets", "nbval"}
 
 
 def wanted():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    requirements = [Requirement(r) for r in [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]]
+    extras = [r for listed in project["project"]["optional-dependencies"].values() for r in listed]
+    requirements = [Requirement(r) for r in [*project["project"]["dependencies"], *extras, *project["dependency-groups"]["dev"]]]
     return {canonicalize_name(r.name): r.specifier for r in requirements}, project["project"]["requires-python"]
 
 
