@@ -27,6 +27,7 @@ h1{font-size:1.9rem;line-height:1.2;margin:0 0 .6rem}h2{font-size:1.35rem;margin
 table{border-collapse:collapse;font-size:.86rem;margin:.6rem 0}table.dataframe{border:0}th,td{border:0;border-bottom:1px solid #d8d8dc;padding:.28rem .6rem;text-align:left;vertical-align:top}
 .output{overflow-x:auto;margin:.4rem 0 1rem}img{max-width:100%;height:auto}pre{white-space:pre-wrap;font-size:.86rem}
 details.code>summary{color:#5a5a60;font-size:.8rem;cursor:pointer}details.code pre{background:#f6f6f8;padding:.6rem;border-radius:4px}
+dt{font-weight:600;margin-top:.9rem}dd{margin:.1rem 0 0;color:#444}
 a.anchor-link{display:none}.prompt{display:none}
 @page{size:A4;margin:16mm}@media print{body{margin:0;max-width:none;padding:0;font-size:10.5pt}details.code{display:none}img,table{break-inside:avoid}}
 """
@@ -84,6 +85,12 @@ def title_of(notebook):
     return next((line.lstrip("# ").strip() for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line.startswith("# ")), "Notebook")
 
 
+def lead_of(notebook):
+    """Who asks the question and when, as plain text: the first paragraph under the title."""
+    paragraphs = notebook.cells[0].source.split("\n\n") if notebook.cells else []
+    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", paragraphs[1].strip()) if len(paragraphs) > 1 else ""
+
+
 def write_page(notebook, target):
     """The path of an HTML page of an executed notebook: code folded, print CSS, an alt text on every chart, no script run and nothing fetched."""
     notebook = _describe_charts(notebook)
@@ -113,11 +120,11 @@ def _describe_charts(notebook):
 
 
 def write_index(pages, folder):
-    """The path of index.html: the briefing first, then each question with its page."""
-    items = "".join(f'<li><a href="{html.escape(name)}">{html.escape(title)}</a></li>' for name, title in pages)
-    briefing = '<p><a href="briefing.html"><strong>The director’s briefing</strong></a></p>' if (folder / "briefing.html").exists() else ""
+    """The path of index.html: the briefing first, then each question with its page and who asks it."""
+    items = "".join(f'<dt><a href="{html.escape(name)}">{html.escape(title)}</a></dt><dd>{html.escape(lead)}</dd>' for name, title, lead in pages)
+    briefing = '<p><a href="briefing.html"><strong>The director’s briefing</strong></a>: one page a month, without patients; print it or send it.</p>' if (folder / "briefing.html").exists() else ""
     text = (f'<!DOCTYPE html>\n<html lang="en"><head>{HEAD}<title>PACS workbook</title><style>{STYLE}</style></head><body><main><h1>PACS workbook</h1>{briefing}'
-            f"<ul>{items}</ul><p>Made on this machine; nothing was sent anywhere.</p></main></body></html>\n")
+            f"<dl>{items}</dl><p>Made on this machine; nothing was sent anywhere.</p></main></body></html>\n")
     (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
     return folder / "index.html"
 
@@ -137,7 +144,7 @@ def run(source, out):
         except CellExecutionError as error:
             stopped.append(f"{path.name} stopped: {error.ename}: {error.evalue}\n")
             continue
-        pages.append((write_page(notebook, out / f"{path.stem}.html").name, title_of(notebook)))
+        pages.append((write_page(notebook, out / f"{path.stem}.html").name, title_of(notebook), lead_of(notebook)))
     index = write_index(pages, out)
     if stopped:
         sys.stderr.write("\n" + "".join(stopped) + "Mend what it says, or open the notebook with `python3 workbook.py lab`. The other pages are made.\n")

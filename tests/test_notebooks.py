@@ -119,8 +119,13 @@ def test_a_chart_is_described_by_its_heading_and_keeps_its_own_words(tmp_path):
 
 def test_the_index_puts_the_briefing_first_and_then_each_question(tmp_path):
     (tmp_path / "briefing.html").write_text("", encoding="utf-8")
-    text = pages.write_index([("00_start.html", "What can <I> do?")], tmp_path).read_text(encoding="utf-8")
-    assert re.findall('href="([^"]*)"', text) == ["briefing.html", "00_start.html"] and "What can &lt;I&gt; do?" in text
+    text = pages.write_index([("00_start.html", "What can <I> do?", "Ask this <first>.")], tmp_path).read_text(encoding="utf-8")
+    assert re.findall('href="([^"]*)"', text) == ["briefing.html", "00_start.html"] and "What can &lt;I&gt; do?" in text and "<dd>Ask this &lt;first&gt;.</dd>" in text
+
+
+def test_the_lead_of_a_notebook_says_who_asks_without_its_links():
+    cell = pages.nbformat.v4.new_markdown_cell("# Why?\n\nAsked after [04_unmatched](04_unmatched.ipynb), daily.\n\nMore.")
+    assert pages.lead_of(pages.nbformat.v4.new_notebook(cells=[cell])) == "Asked after 04_unmatched, daily."
 
 
 def test_a_page_asks_no_host_for_anything(tmp_path):
