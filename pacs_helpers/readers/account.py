@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import os
 import stat
 import time
@@ -14,6 +15,7 @@ from ..tables import REJECTED, SOURCES, AccountingError, TableError, conform
 
 INFLATE_LIMIT = 1 << 30
 INFLATE_STEP = 1 << 14
+BLOCK_BYTES = 1 << 21
 POOL_FROM_BYTES = 64 << 20      # below this a process pool costs more than it saves
 
 
@@ -65,41 +67,76 @@ def reject(source_file, source_offset, n_bytes, code, reason):
 def read_bytes(file):
     """`(data, digest, rejected rows)` of a file, inflated when it is gzip; a cut or broken packing keeps what came before.
 
-    `data` is None when the file cannot be opened. `digest` is the sha256 of the file as it lies on disk.
+    `data` is None when the file cannot be read. `digest` is the sha256 of the file as it lies on disk.
     """
-    try:
-        data = Path(file).read_bytes()
-    except PermissionError:
-        return None, "", [reject(file, 0, 0, "PERMISSION", "the file cannot be opened; ask for read access and load again")]
-    except OSError as error:
-        return None, "", [reject(file, 0, 0, "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back")]
-    digest = hashlib.sha256(data).hexdigest()
-    if data[:2] != b"\x1f\x8b":
-        return data, digest, []
-    return *_inflate(file, data, digest),
+    blocks = Blocks(file)
+    data = io.BytesIO()     # grows in place: joining a list of blocks would hold the file twice
+    data.writelines(blocks)
+    return data.getvalue() if blocks.digest else None, blocks.digest, blocks.rejected
 
 
-def _inflate(file, data, digest):
-    out, rejected, at = bytearray(), [], 0
-    while data[at:at + 2] == b"\x1f\x8b" and not rejected:
-        unpack = zlib.decompressobj(wbits=gzip.zlib.MAX_WBITS | 16)
-        step = INFLATE_STEP
-        while not unpack.eof and at < len(data) and len(out) < INFLATE_LIMIT and step:
-            before = unpack.copy()
-            try:
-                out += unpack.decompress(data[at:at + step], INFLATE_LIMIT - len(out))
+class Blocks:
+    """A file's bytes in blocks of any size, inflated when it is gzip.
+
+    After the last one `digest` is the sha256 of the file as it lies on disk ("" when it could not be read) and `rejected` says what was wrong.
+    """
+
+    def __init__(self, file):
+        self.file, self.digest, self.rejected, self._sha = file, "", [], hashlib.sha256()
+
+    def __iter__(self):
+        try:
+            with open(self.file, "rb") as source:
+                first = self._more(source)
+                if first[:2] == b"\x1f\x8b":
+                    yield from self._inflated(first, source)
+                elif first:
+                    yield first
+                while piece := self._more(source):
+                    yield piece
+            self.digest = self._sha.hexdigest()
+        except PermissionError:
+            self._reject(0, "PERMISSION", "the file cannot be opened; ask for read access and load again")
+        except OSError as error:
+            self._reject(0, "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back")
+
+    def _reject(self, place, code, reason):
+        self.rejected.append(reject(self.file, place, 0, code, reason))
+
+    def _more(self, source):
+        piece = source.read(BLOCK_BYTES)
+        self._sha.update(piece)
+        return piece
+
+    def _inflated(self, data, source):
+        """What gzip members hold; all of `source` is read."""
+        n_out, at = 0, 0
+        while data[at:at + 2] == b"\x1f\x8b" and not self.rejected:
+            unpack = zlib.decompressobj(wbits=gzip.zlib.MAX_WBITS | 16)
+            step = INFLATE_STEP
+            while not unpack.eof and at < len(data) and n_out < INFLATE_LIMIT and step:
+                before = unpack.copy()
+                try:
+                    out = unpack.decompress(data[at:at + step], INFLATE_LIMIT - n_out)
+                except zlib.error:      # all that comes before the damaged byte is kept
+                    unpack, step = before, step > 1
+                    continue
                 at = min(at + step, len(data)) - len(unpack.unused_data)
-            except zlib.error:      # all that comes before the damaged byte is kept
-                unpack, step = before, step > 1
-        if not step:
-            rejected.append(reject(file, len(out), 0, "BAD_GZIP", "the packed data is damaged here or before; copy the file again"))
-        if len(out) >= INFLATE_LIMIT:
-            rejected.append(reject(file, len(out), 0, "TOO_LARGE_INFLATED", f"stopped at {INFLATE_LIMIT >> 20} MB inflated; unpack it and split it"))
-        elif not unpack.eof and not rejected:
-            rejected.append(reject(file, len(out), 0, "TRUNCATED_GZIP", "the packed file ends early; copy it again"))
-    if data[at:].strip(b"\0") and not rejected:
-        rejected.append(reject(file, len(out), 0, "TRAILING_BYTES", f"{len(data) - at:,} bytes after the packed data are not gzip; check how the file was copied"))
-    return bytes(out), digest, rejected
+                n_out += len(out)
+                yield out
+                if len(data) - at < 2:
+                    data, at = data[at:] + self._more(source), 0
+            if not step:
+                self._reject(n_out, "BAD_GZIP", "the packed data is damaged here or before; copy the file again")
+            if n_out >= INFLATE_LIMIT:
+                self._reject(n_out, "TOO_LARGE_INFLATED", f"stopped at {INFLATE_LIMIT >> 20} MB inflated; unpack it and split it")
+            elif not unpack.eof and not self.rejected:
+                self._reject(n_out, "TRUNCATED_GZIP", "the packed file ends early; copy it again")
+        n_left, is_zeros = len(data) - at, not data[at:].strip(b"\0")
+        while piece := self._more(source):
+            n_left, is_zeros = n_left + len(piece), is_zeros and not piece.strip(b"\0")
+        if not is_zeros and not self.rejected:
+            self._reject(n_out, "TRAILING_BYTES", f"{n_left:,} bytes after the packed data are not gzip; check how the file was copied")
 
 
 def source_row(file, *, n_bytes, n_bytes_in_rows, n_bytes_rejected, n_bytes_framing, n_rows, n_rejected, sha256, started):
