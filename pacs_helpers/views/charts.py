@@ -6,16 +6,13 @@ from matplotlib import dates
 from matplotlib.ticker import MaxNLocator
 
 from ..analyses.turnaround import summarize_turnaround
-from ..schemas import FINDING_CODES
 from ..site import Site
 from ..tables import TableError, require_columns
 from .axes import (
     BLUE,
-    COLOURS,
     FINDING_NAMES,
     GREEN,
     GREY,
-    HATCHES,
     RED,
     SKY,
     base_axes,
@@ -117,30 +114,28 @@ def plot_backlog(backlog, *, time_zone="UTC", ax=None):
 
 
 def plot_findings(findings, ax=None):
-    """How many findings are on whose desk, stacked by code, the longest desk on top; the code and count are in each part."""
+    """How many findings of each code are on each desk, the longest desk on top; the count stands at each bar."""
     require_columns(findings, ["code", "owner"], "findings")
-    counts = pd.crosstab(findings["owner"].astype("str"), findings["code"].astype("str"))
-    counts = counts.loc[counts.sum(axis=1).sort_values(kind="stable").index, [c for c in FINDING_CODES if c in counts.columns]]
-    ax = base_axes(ax, (8, 1.8 + 0.45 * max(len(counts), 1)))
-    start, widest = np.zeros(len(counts)), counts.sum(axis=1).max() if len(counts) else 1
-    for i, code in enumerate(counts.columns):
-        n = counts[code].to_numpy()
-        bars = ax.barh(counts.index, n, left=start, color=COLOURS[i % len(COLOURS)], hatch=HATCHES[i % len(HATCHES)], edgecolor="black",
-                       linewidth=0.6, label=f"{code} {FINDING_NAMES[code]} ({n.sum()})")
-        texts = [f"{code}: {k}" if k >= widest * 0.13 else f"{k}" if k >= widest * 0.025 else "" for k in n]
-        ax.bar_label(bars, texts, label_type="center", fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
-        start = start + n
-    for row, total in enumerate(start):
-        ax.text(total + widest * 0.01, row, f"{total:.0f}", va="center", fontweight="bold")
-    ax.set_xlim(0, widest * 1.08)
+    counts = findings.astype({"owner": "str", "code": "str"}).groupby(["owner", "code"], sort=False).size().rename("n").reset_index()
+    counts["total"] = counts.groupby("owner")["n"].transform("sum")
+    counts = counts.sort_values(["total", "owner", "n", "code"], ascending=[False, True, False, True], kind="stable")
+    rows = []
+    for owner, desk in counts.groupby("owner", sort=False):
+        rows += [(f"{owner}: {desk['n'].sum()}", 0), *((f"{code} {FINDING_NAMES[code]}", n) for code, n in zip(desk["code"], desk["n"]))]
+    ax = base_axes(ax, (8, 1.2 + 0.24 * max(len(rows), 2)))
+    at = np.arange(len(rows))
+    bars = ax.barh(at, [n for _, n in rows], color=BLUE, height=0.75)
+    ax.bar_label(bars, [f"{n}" if n else "" for _, n in rows], padding=3, fontsize=8)
+    ax.set_yticks(at, [words for words, _ in rows], fontsize=9)
+    for label, (_, n) in zip(ax.get_yticklabels(), rows):
+        label.set_fontweight("normal" if n else "bold")
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    ax.set_xlim(0, max([n for _, n in rows], default=1) * 1.08)
     ax.set_xlabel("findings")
     ax.set_title(f"{len(findings)} findings, by desk" if len(findings) else "No findings", loc="left", fontsize=10)
     ax.grid(axis="y", visible=False)
-    if len(counts):
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
-    else:
-        ax.set_yticks([])
     return ax
 
 
