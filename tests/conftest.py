@@ -4,6 +4,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=2_000)
+settings.load_profile("thorough" if os.environ.get("REQUIRE_PROGRAMS") else "quick")
 
 ROOT = Path(__file__).resolve().parents[1]
 
