@@ -21,7 +21,8 @@ def wanted():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = [r for listed in project["project"]["optional-dependencies"].values() for r in listed]
     requirements = [Requirement(r) for r in [*project["project"]["dependencies"], *extras, *project["dependency-groups"]["dev"]]]
-    return {canonicalize_name(r.name): r.specifier for r in requirements}, project["project"]["requires-python"]
+    # The conda file cannot say that the fuzzer is for one platform only.
+    return {canonicalize_name(r.name): r.specifier for r in requirements if not r.marker}, project["project"]["requires-python"]
 
 
 def locked():

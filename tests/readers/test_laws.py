@@ -3,9 +3,7 @@
 The byte law is checked by the readers on every call: AccountingError would fail each test here.
 """
 
-import gzip
 import tempfile
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -13,24 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pacs_helpers as pacs
+from tests.seeds import LONGEST, READERS, SITE, seeds
 
-SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
-SITE = pacs.Site(time_zone="America/Chicago")
-READERS = {"hl7": pacs.read_hl7_log, "dicom": pacs.read_headers, "network": lambda path, site: pacs.read_dicom_log(path, site=site, year=2025, start_date="2025-11-01")}
-LONGEST, FILES = 3000, 20
+FILES = 20
 EXAMPLES = settings(max_examples=max(settings.default.max_examples // FILES, 1))
 JUNK = (b"\r", b"\n", b"\0", b"\x0b", b"\x1c\r", b"|", b"\\", b"MSH|^~\\&|", b"\xff", b"\xc3", b'"', b"OBX|1|TX|", b"DICM", b"\xff\xff\xff\xff", b"  ", b"I1101 01:56:49.063352 ")
-
-
-@cache
-def seeds(kind):
-    """The beginnings of the samples of one kind, cut at a line end so that a seed is whole."""
-    files = sorted(f for f in (SAMPLES / kind).rglob("*") if f.is_file())
-    datas = [gzip.decompress(f.read_bytes()) if f.suffix == ".gz" else f.read_bytes() for f in files]
-    if kind == "dicom":
-        return sorted(datas, key=len)[:40:4]
-    return [d[:d.rfind(b"\n" if b"\n" in d[:LONGEST] else b"\r", 0, LONGEST) + 1] for d in datas]
 
 
 @st.composite
