@@ -1,5 +1,6 @@
 """PACS workbook: DICOM headers, DICOM network logs and HL7 v2 logs as tables, findings and fixes."""
 
+from .acknowledgments import pair_acknowledgments
 from .analyses.links import link_exams, links_table
 from .analyses.matching import find_mismatches, rank_candidates
 from .analyses.network import summarize_links, summarize_throughput
@@ -22,7 +23,7 @@ from .views.widgets import ExamCaseFile, FixBench
 __all__ = [
     "Site", "TableError", "AccountingError", "conform",
     "read_headers", "read_hl7_log", "read_dicom_log", "read_archive", "summarize_account", "show_rejected",
-    "Department", "build_department", "measure_period", "best_events",
+    "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_throughput", "summarize_links",
     "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from .acknowledgments import in_time, pair_acknowledgments
 from .milestones import CANCELLING, ORDER_TYPES, build_events, build_trace, exam_spellings, known_to_the_minute, link_transfers, look_up
 from .readers.accession import fill_accession_numbers, measure_accession_fields
 from .schemas import NOT_IMAGES
@@ -25,7 +26,6 @@ from .tables import (
 SECTIONS = {"NMR": "MR", "MRI": "MR", "NMS": "NM", "RAD": "CR", "RX": "CR", "XR": "CR", "VUS": "US", "CUS": "US", "RUS": "US", "OUS": "US"}
 MODALITIES = frozenset("CR DX CT MR US MG NM PT XA RF RG IO PX BMD OT ES GM SM XC OP OPT OCT IVUS ECG HD DG TG LS AU BI PR SR KO DOC SEG "
                        "RTIMAGE RTDOSE RTPLAN RTSTRUCT RTRECORD".split())
-ACCEPTING = ("AA", "CA")        # HL7 table 0008
 NUMBERS = ("obr_3", "obr_18", "obr_20", "orc_3", "ipc_1")
 
 
@@ -67,14 +67,6 @@ def _has(table, code):
     return table["problems"].str.contains(rf"\b{code}\b", regex=True)
 
 
-def _in_time(rows, *columns):
-    """`rows` by the first of `columns` that is filled, a row without any after the one before it in its file."""
-    at = rows[columns[0]]
-    for column in columns[1:]:
-        at = at.fillna(rows[column])
-    return rows.assign(_at=at.groupby(rows["source_file"], sort=False).ffill()).sort_values("_at", kind="stable", na_position="first")
-
-
 def _name_orders(messages):
     """An order message without accession number has the one that later messages give to its placer number and patient, if it is the only one."""
     key = messages["placer_order_number"] + "\n" + messages["patient_id"]
@@ -96,7 +88,7 @@ def _orders(messages):
     number = messages["placer_order_number"].where(messages["placer_order_number"] != "", messages["filler_order_number"])
     has_number = (messages["accession_number"] != "") | (number != "")
     asked = messages["message_type"].isin(ORDER_TYPES) | (messages["message_type"] == "SIU") & has_number
-    rows = _in_time(messages[asked], "message_at", "received_at")
+    rows = in_time(messages[asked], "message_at", "received_at")
     nameless = pd.Series("message " + rows.index.astype("str"), index=rows.index).where(~has_number, "number " + number)
     key = rows["accession_number"].where(rows["accession_number"] != "", nameless)
     last = _last_words(rows.assign(section=rows["sending_facility"]), key, ORDERS)
@@ -112,10 +104,10 @@ def _orders(messages):
 
 def _reports(messages):
     rows = messages[(messages["message_type"] == "ORU")]
-    code, at = _answers(messages, rows)
+    answers = pair_acknowledgments(messages).set_index(["source_file", "source_offset"]).reindex(pd.MultiIndex.from_frame(rows[["source_file", "source_offset"]])).set_axis(rows.index)
     rows = rows.assign(status_changed_at=rows["status_changed_at"].fillna(rows["message_at"]), section=rows["sending_facility"],
-                       acknowledgment_code=code, acknowledged_at=at, other_accession_numbers=_other_numbers(rows))
-    rows = _in_time(rows, "status_changed_at", "received_at")
+                       acknowledgment_code=answers["acknowledgment_code"].fillna(""), acknowledged_at=answers["acknowledged_at"], other_accession_numbers=_other_numbers(rows))
+    rows = in_time(rows, "status_changed_at", "received_at")
     again = rows.duplicated(["message_control_id", "patient_id", "accession_number", "placer_order_number", "result_status"]) & (rows["message_control_id"] != "")
     exam = rows["accession_number"].where(rows["accession_number"] != "", "message " + rows["message_control_id"]).where(
         (rows["accession_number"] != "") | (rows["message_control_id"] != ""), "row " + pd.Series(rows.index.astype("str"), index=rows.index))
@@ -127,27 +119,6 @@ def _other_numbers(rows):
     values = pd.concat([rows[n] for n in NUMBERS])
     values = values[(values != "") & (values != rows["accession_number"].reindex(values.index))].rename("value").rename_axis("row").reset_index()
     return values.drop_duplicates().groupby("row")["value"].agg(" ".join).reindex(rows.index).fillna("").astype("str")
-
-
-def _answers(messages, rows):
-    """`(MSA-1, MSH-7)` of the acknowledgment of each of `rows`.
-
-    The n-th sending of a control id goes with the n-th answer to it, the last sending with all further ones, for it was sent again unchanged:
-    of those the first that accepts, else the last. Systems count alike, so an answer counts for the sender it names in MSH-5 if that sender used the control id.
-    """
-    sent = _in_time(messages[(messages["message_control_id"] != "") & (messages["acknowledged_control_id"] == "")].drop_duplicates(["source_file", "source_offset"]), "message_at")
-    mine = sent["message_control_id"] + "\n" + sent["sending_application"]
-    sent = sent.assign(key=mine, n=sent.groupby(mine).cumcount())
-    told = _in_time(messages[messages["acknowledged_control_id"] != ""], "message_at")
-    theirs = told["acknowledged_control_id"] + "\n" + told["receiving_application"]
-    any_sender = look_up(told["acknowledged_control_id"], sent.drop_duplicates("message_control_id").set_index("message_control_id")["key"])
-    told = told.assign(key=theirs.where(theirs.isin(sent["key"]), any_sender)).dropna(subset="key")
-    told = told.assign(n=told.groupby("key").cumcount().clip(upper=look_up(told["key"], sent.groupby("key")["n"].max())))
-    accepts = told["acknowledgment_code"].isin(ACCEPTING)
-    told = pd.concat([told[accepts], told[~accepts].iloc[::-1]]).drop_duplicates(["key", "n"])
-    pairs = sent[["key", "n", "source_file", "source_offset"]].merge(told[["key", "n", "acknowledgment_code", "message_at"]], on=["key", "n"])
-    pairs = pairs.set_index(["source_file", "source_offset"]).reindex(pd.MultiIndex.from_frame(rows[["source_file", "source_offset"]])).set_axis(rows.index)
-    return pairs["acknowledgment_code"].fillna(""), pairs["message_at"]
 
 
 def _patients(messages):
