@@ -10,6 +10,7 @@ from .fixes.corrections import apply_corrections, find_stale, read_corrections, 
 from .milestones import best_events
 from .readers.account import show_rejected, summarize_account
 from .readers.archive import read_archive
+from .readers.auditlog import read_audit_log
 from .readers.dicomlog import read_dicom_log
 from .readers.headers import read_headers
 from .readers.hl7log import read_hl7_log
@@ -22,7 +23,7 @@ from .views.widgets import ExamCaseFile, FixBench
 
 __all__ = [
     "Site", "TableError", "AccountingError", "conform",
-    "read_headers", "read_hl7_log", "read_dicom_log", "read_archive", "summarize_account", "show_rejected",
+    "read_headers", "read_hl7_log", "read_dicom_log", "read_archive", "read_audit_log", "summarize_account", "show_rejected",
     "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_throughput", "summarize_links",

@@ -99,6 +99,14 @@ OPERATIONS = {
     "sop_class_uid": (TEXT, "(0000,0002)"), "sop_instance_uid": (TEXT, "(0000,1000)"), "modality": (TEXT, "from the SOP class or the log"),
     "n_bytes": (COUNT, "bytes of the data set"), "n_bytes_source": (BYTES_SOURCES, "what n_bytes stands on"), **_TRACED,
 }
+AUDIT = {
+    "event_id": (TEXT, "EventID, a code of DCM such as 110103, DICOM Instances Accessed"), "event_type": (TEXT, "EventTypeCode, all of them, space-separated"),
+    "event_at": (INSTANT, "EventDateTime"), "is_zoned": (FLAG, "EventDateTime has an offset"), "action": (TEXT, "EventActionCode: C, R, U, D or E"),
+    "outcome": (TEXT, "EventOutcomeIndicator: 0 success, 4 minor, 8 serious, 12 major failure"), "user_id": (TEXT, "UserID of who asked for it"),
+    "requestor": (TEXT, "AlternativeUserID of the same, which names AE titles"), "network_access_point": (TEXT, "NetworkAccessPointID of the same"),
+    "study_instance_uid": (TEXT, "ParticipantObjectID of type 110180, space-separated"), "accession_number": (TEXT, "Accession Number, space-separated"),
+    "patient_id": (TEXT, "ParticipantObjectID of the patient, before the first ^"), "raw": (TEXT, "JSON of values that the table shows otherwise"), **_TRACED,
+}
 REJECTED = {**_WHERE, "n_bytes": (COUNT, "length of what was not used"), "code": (TEXT, "why, as a code"), "reason": (TEXT, "where, what was expected, what to do")}
 SOURCES = {
     "source_file": (TEXT, "file"), "n_bytes": (COUNT, "size as read, inflated when packed"), "n_bytes_in_rows": (COUNT, "bytes that became rows"),

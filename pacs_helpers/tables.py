@@ -6,6 +6,7 @@ import pandas as pd
 
 from .schemas import (  # noqa: F401  the schemas are read from here by every other room
     ASSOCIATIONS,
+    AUDIT,
     BACKLOG,
     CANDIDATES,
     COUNT,
