@@ -76,25 +76,27 @@ def read_bytes(file):
 
 
 class Blocks:
-    """A file's bytes in blocks of any size, inflated when it is gzip.
+    """A file's bytes in blocks of any size, inflated when it is gzip; with `stop`, those from `start` to there as they lie on disk.
 
-    After the last one `digest` is the sha256 of the file as it lies on disk ("" when it could not be read) and `rejected` says what was wrong.
+    After the last one `digest` is the sha256 of the bytes on disk ("" when they could not be read) and `rejected` says what was wrong.
     """
 
-    def __init__(self, file):
-        self.file, self.digest, self.rejected, self._sha = file, "", [], hashlib.sha256()
+    def __init__(self, file, start=0, stop=None, *, is_hashed=True):
+        self.file, self.start, self.stop, self.digest, self.rejected = file, start, stop, "", []
+        self._sha = hashlib.sha256() if is_hashed else None
 
     def __iter__(self):
         try:
             with open(self.file, "rb") as source:
+                source.seek(self.start)
                 first = self._more(source)
-                if first[:2] == b"\x1f\x8b":
+                if first[:2] == b"\x1f\x8b" and self.stop is None:
                     yield from self._inflated(first, source)
                 elif first:
                     yield first
                 while piece := self._more(source):
                     yield piece
-            self.digest = self._sha.hexdigest()
+            self.digest = self._sha.hexdigest() if self._sha else ""
         except PermissionError:
             self._reject(0, "PERMISSION", "the file cannot be opened; ask for read access and load again")
         except OSError as error:
@@ -104,8 +106,9 @@ class Blocks:
         self.rejected.append(reject(self.file, place, 0, code, reason))
 
     def _more(self, source):
-        piece = source.read(BLOCK_BYTES)
-        self._sha.update(piece)
+        piece = source.read(BLOCK_BYTES if self.stop is None else min(BLOCK_BYTES, self.stop - source.tell()))
+        if self._sha:
+            self._sha.update(piece)
         return piece
 
     def _inflated(self, data, source):

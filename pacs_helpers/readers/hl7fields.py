@@ -6,36 +6,36 @@ import re
 from .hl7text import Delimiters
 from .times import parse_time
 
-_ORDER = {          # column: (segment, field, component)
+ORDER = {          # column: (segment, field, component)
     "order_control": ("ORC", 1, 1), "order_status": ("ORC", 5, 1), "orc_2": ("ORC", 2, 1), "orc_3": ("ORC", 3, 1), "obr_2": ("OBR", 2, 1),
     "obr_3": ("OBR", 3, 1), "obr_18": ("OBR", 18, 1), "obr_20": ("OBR", 20, 1), "ipc_1": ("IPC", 1, 1), "procedure_code": ("OBR", 4, 1),
     "procedure_name": ("OBR", 4, 2), "modality": ("OBR", 24, 1), "result_status": ("OBR", 25, 1), "requested_procedure_id": ("OBR", 19, 1),
     "principal_interpreter": ("OBR", 32, 1),
 }
-_EITHER = {         # column: the first of these that is filled
+EITHER = {         # column: the first of these that is filled
     "placer_order_number": (("ORC", 2, 1), ("OBR", 2, 1)), "filler_order_number": (("ORC", 3, 1), ("OBR", 3, 1)),
     "priority": (("OBR", 5, 1), ("OBR", 27, 6), ("ORC", 7, 6), ("TQ1", 9, 1)), "study_instance_uid": (("ZDS", 1, 1), ("IPC", 3, 1)),
 }
-_INSTANTS = {
+INSTANTS = {
     "transaction_at": (("ORC", 9, 1),), "observed_at": (("OBR", 7, 1),), "observation_ended_at": (("OBR", 8, 1),),
     "status_changed_at": (("OBR", 22, 1),),
     "scheduled_at": (("ORC", 7, 4), ("TQ1", 7, 1), ("OBR", 27, 4), ("OBR", 36, 1), ("SCH", 11, 4)),
 }
-_HEADER = {
+HEADER = {
     "message_control_id": ("MSH", 10, 1), "message_type": ("MSH", 9, 1), "trigger_event": ("MSH", 9, 2), "sending_application": ("MSH", 3, 1),
     "sending_facility": ("MSH", 4, 1), "receiving_application": ("MSH", 5, 1), "version": ("MSH", 12, 1), "character_set": ("MSH", 18, 1),
     "acknowledgment_code": ("MSA", 1, 1), "acknowledged_control_id": ("MSA", 2, 1),
 }
-_ERROR = (("MSA", 3, 1), ("ERR", 8, 1), ("ERR", 3, 2))
-_VISIT = {"patient_class": ("PV1", 2, 1), "patient_location": ("PV1", 3, 1), "visit_number": ("PV1", 19, 1), "prior_patient_id": ("MRG", 1, 1)}
+ERROR = (("MSA", 3, 1), ("ERR", 8, 1), ("ERR", 3, 2))
+VISIT = {"patient_class": ("PV1", 2, 1), "patient_location": ("PV1", 3, 1), "visit_number": ("PV1", 19, 1), "prior_patient_id": ("MRG", 1, 1)}
 _OF_MESSAGE = frozenset(("MSH", "EVN", "MSA", "ERR", "SFT"))
 _OF_PATIENT = frozenset(("PID", "PD1", "PV1", "PV2", "MRG"))
 _ORDER_TYPE = re.compile(r"ORM|OM[A-Z]")     # their observations are about the patient, not a result of the order
-_STUDY_CODES = ("113014", "110180")         # DCM: Study, Study Instance UID
+STUDY_CODES = ("113014", "110180")         # DCM: Study, Study Instance UID
 _UID = re.compile(r"[0-2](?:\.(?:0|[1-9]\d*)){5,}")
 
 
-class _Notes:
+class Notes:
     """A message's delimiters and status words, and the doubts met so far: `codes` are the message's, `raw` and `precision` a row's."""
 
     def __init__(self, marks, codes, zone, status):
@@ -49,7 +49,7 @@ def message_rows(segments, codes, *, zone, status):
     A message about several patients (A40 with repeated PID and MRG, results of several people) has each row's own patient.
     """
     marks = Delimiters(segments[0][:9])
-    notes = _Notes(marks, list(codes), zone, status)
+    notes = Notes(marks, list(codes), zone, status)
     split = [s.split(marks.field) for s in segments if s]
     split[0].insert(1, marks.field)
     for segment in segments[1:]:
@@ -100,7 +100,7 @@ def _arrange(split):
     return of_message, patients
 
 
-def _part(segments, place, notes):
+def piece_of(segments, place, notes):
     """A component of the first repetition of a field, its first subcomponent, as text; "" where there is none."""
     name, number, component = place
     fields = segments.get(name)
@@ -121,7 +121,7 @@ def _part(segments, place, notes):
 
 def _first(segments, places, notes):
     for place in places:
-        value = _part(segments, place, notes)
+        value = piece_of(segments, place, notes)
         if value:
             return value
     return ""
@@ -142,9 +142,9 @@ def _instant(segments, column, places, notes):
 
 
 def _header(segments, notes):
-    row = {column: _part(segments, place, notes) for column, place in _HEADER.items()}
-    row["error_text"] = _first(segments, _ERROR, notes)
-    row["trigger_event"] = row["trigger_event"] or _part(segments, ("EVN", 1, 1), notes)
+    row = {column: piece_of(segments, place, notes) for column, place in HEADER.items()}
+    row["error_text"] = _first(segments, ERROR, notes)
+    row["trigger_event"] = row["trigger_event"] or piece_of(segments, ("EVN", 1, 1), notes)
     row["message_at"] = _instant(segments, "message_at", (("MSH", 7, 1),), notes)
     row["event_at"] = _instant(segments, "event_at", (("EVN", 2, 1),), notes)
     if not row["message_control_id"] or not row["message_type"]:
@@ -153,25 +153,22 @@ def _header(segments, notes):
 
 
 def _person(own, notes):
-    row = {column: _part(own, place, notes) for column, place in _VISIT.items()}
+    row = {column: piece_of(own, place, notes) for column, place in VISIT.items()}
     if "PID" not in own:
         return row
-    ids = _ids(own["PID"], notes)
-    if not ids:
+    row["patient_id"], row["issuer_of_patient_id"], row["other_patient_ids"] = patient_ids(own["PID"], notes)
+    if not row["patient_id"]:
         notes.codes.append("EMPTY_ID")
-        ids = [("", "")]
-    (row["patient_id"], row["issuer_of_patient_id"]), *others = ids
-    row["other_patient_ids"] = " ".join(f"{number}^^^{issuer}".rstrip("^").replace(" ", "_") for number, issuer in others)
     row["patient_name"] = _name(own["PID"], notes)
-    row["patient_birth_date"] = _part(own, ("PID", 7, 1), notes)[:8]
-    row["patient_sex"] = _part(own, ("PID", 8, 1), notes)
+    row["patient_birth_date"] = piece_of(own, ("PID", 7, 1), notes)[:8]
+    row["patient_sex"] = piece_of(own, ("PID", 8, 1), notes)
     if parse_time(row["patient_birth_date"], "UTC")[2]:
         notes.codes.append("BAD_DATE")
     return row
 
 
-def _ids(pid, notes):
-    """Distinct `(number, issuer)` of PID-3, the one typed MR (table 0203) first because images carry it; then PID-2 and PID-4."""
+def patient_ids(pid, notes):
+    """`(number, issuer, the others as one text)`, distinct, of PID-3, the one typed MR (table 0203) first because images carry it; then PID-2 and PID-4."""
     marks, found = notes.marks, []
     for number in (3, 2, 4):
         for repetition in (pid[number].split(marks.repetition) if number < len(pid) and pid[number] else ()):
@@ -179,7 +176,9 @@ def _ids(pid, notes):
             value, issuer, kind = (marks.plain(parts[i].split(marks.subcomponent, 1)[0], notes.codes) for i in (0, 3, 4))
             if value:
                 found.append((number != 3, kind not in ("MR", ""), value, issuer))
-    return list(dict.fromkeys((value, issuer) for _, _, value, issuer in sorted(found, key=lambda one: one[:2])))
+    ids = dict.fromkeys((value, issuer) for _, _, value, issuer in sorted(found, key=lambda one: one[:2]))
+    (first, its_issuer), *others = ids or [("", "")]
+    return first, its_issuer, " ".join(f"{number}^^^{issuer}".rstrip("^").replace(" ", "_") for number, issuer in others)
 
 
 def _name(pid, notes):
@@ -198,17 +197,17 @@ def _order(group, shared, groups, notes):
     for fields in reversed(group):
         first[fields[0].strip()] = fields
     observations = [f for f in (group or shared.get("", ())) if f[0] == "OBX"]
-    row = {column: _part(first, place, notes) for column, place in _ORDER.items()}
-    for column, places in _EITHER.items():
+    row = {column: piece_of(first, place, notes) for column, place in ORDER.items()}
+    for column, places in EITHER.items():
         row[column] = _first(first, places, notes)
-    for column, places in _INSTANTS.items():
+    for column, places in INSTANTS.items():
         row[column] = _instant(first, column, places, notes)
     row["n_observations"] = len(observations)
     row["study_instance_uid"] = row["study_instance_uid"] or _observed_uid(observations, notes)
     if not row["result_status"] and shared["MSH"][9:] and not _ORDER_TYPE.match(shared["MSH"][9]):
         # One report for several orders carries its observations after the last of them.
         texts = observations or [f for f in (groups[-1] if groups else ()) if f[0] == "OBX"]
-        row["result_status"] = next((v for f in texts if (v := _part({"OBX": f}, ("OBX", 11, 1), notes))), "")
+        row["result_status"] = next((v for f in texts if (v := piece_of({"OBX": f}, ("OBX", 11, 1), notes))), "")
     for column in ("order_status", "result_status"):
         word = row[column]
         row[column] = notes.status(word)
@@ -221,8 +220,8 @@ def _observed_uid(observations, notes):
     """A Study Instance UID sent as an observation: OBX-3 says so by its code or name."""
     for fields in observations:
         named = fields[3] if len(fields) > 3 else ""
-        if named.startswith(_STUDY_CODES) or "STUDY INSTANCE" in named.upper():
-            value = _part({"OBX": fields}, ("OBX", 5, 1), notes)
+        if named.startswith(STUDY_CODES) or "STUDY INSTANCE" in named.upper():
+            value = piece_of({"OBX": fields}, ("OBX", 5, 1), notes)
             if _UID.fullmatch(value):
                 return value
     return ""

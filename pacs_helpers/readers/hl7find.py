@@ -5,6 +5,7 @@ line that begins with a segment name and its own separator. Logs spell line ends
 """
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from .hl7text import line_ends
@@ -46,31 +47,42 @@ class Message:
     has_start: bool = False         # MLLP start-of-block seen
     has_end: bool = False
     is_cut: bool = False            # the file ends in its last segment, without a line end
+    looks_cut: bool = False         # and the end of the file came too early
 
 
 def find_messages(data):
-    """`(messages, spans)` of a file's bytes. Spans `[start, end, what]` tile it: ROW, FRAMING, GAP, or the code of a rejected run."""
-    walk = _Walk(data)
+    """`(messages, spans)` of a file's bytes, as `walk_messages` finds them."""
+    walk = walk_messages(data)
+    return walk.messages, walk.spans
+
+
+def walk_messages(data, *, ends=None, words=b"", is_block=False, n_before=0, is_last=True):
+    """The walk over bytes of a file that begin and end where one of its messages does: the file or, unless `is_last`, a part that more follows.
+
+    It has `messages`; `spans` `[start, end, what]` that tile the bytes: ROW, FRAMING, GAP, or the code of a rejected run; `batches`, the batch
+    segments as `(place, name, count)`; and `words` and `is_block`, what was met since for the message after it, to be given with that.
+    """
+    walk = _Walk(data, words, is_block)
     start = 0
-    for end in line_ends(data).finditer(data):
+    for end in (ends or line_ends(data)).finditer(data):
         kind = end.lastgroup
         if kind != "neither":
             walk.line(start, end.start(), end.end(), kind)
             start = end.end()
     if start < len(data):
         walk.line(start, len(data), len(data), "cut")
-    walk.finish()
-    return walk.messages, walk.spans
+    walk.finish(n_before, is_last)
+    return walk
 
 
 class _Walk:
     """Takes a file line by line; `spans` grows at its end only, so that no byte is left out or counted twice."""
 
-    def __init__(self, data):
-        self.data, self.spans, self.messages = data, [], []
+    def __init__(self, data, words, is_block):
+        self.data, self.spans, self.messages, self.batches = data, [], [], []
         self.now, self.pending = None, []       # the message still open, and lines after it that are not segments (yet)
-        self.words, self.is_block, self.is_cut_record, self.quote = b"", False, False, b""
-        self.closed_at, self.batch_from, self.n_batches = -1, 0, 0
+        self.words, self.is_block, self.is_cut_record, self.quote = words, is_block, False, b""
+        self.closed_at = -1
 
     def put(self, start, stop, what):
         self._extend(start, GAP)
@@ -197,15 +209,7 @@ class _Walk:
         if name == b"MSH":
             return self.put(start, stop, "NO_MSH")
         self.put(start, stop, FRAMING)
-        inside = self.messages[self.batch_from:]
-        if name == b"BHS":
-            self.batch_from, self.n_batches = len(self.messages), self.n_batches + 1
-        elif name == b"BTS":
-            if count.isdigit() and int(count) != len(inside):
-                _flag(inside or self.messages[-1:], "BATCH_COUNT")
-            self.batch_from = len(self.messages)
-        elif name == b"FTS" and count.isdigit() and int(count) != max(self.n_batches, 1):
-            _flag(self.messages[-1:], "BATCH_COUNT")
+        self.batches.append((start, name, count))
 
     def _reject(self, start, content):
         is_segment = _NAME.match(content) and content[3:4] == b"|"
@@ -242,9 +246,9 @@ class _Walk:
         if goes_on:
             self.words = b""
 
-    def finish(self):
+    def finish(self, n_before, is_last):
         fragment = None
-        if self.pending and self.pending[-1][0] + len(self.pending[-1][1]) == len(self.data) and _PART_OF_NAME.match(self.pending[-1][1]) \
+        if is_last and self.pending and self.pending[-1][0] + len(self.pending[-1][1]) == len(self.data) and _PART_OF_NAME.match(self.pending[-1][1]) \
                 and not b"MSH".startswith(self.pending[-1][1]):
             fragment = self.pending.pop()
         self._resolve(False)
@@ -253,16 +257,28 @@ class _Walk:
             self.now.segments.append(fragment[1])
             self.now.is_cut = True
         self.put(len(self.data), len(self.data), GAP)
-        half = [m for m in self.messages if m.has_start != m.has_end]
-        if half and (len(half) < len(self.messages) or len(half) == 1):
-            _flag(half, "MLLP_FRAME")
-        if self.now and _looks_cut(self.now, len(self.messages)):
-            self.now.codes.append("TRUNCATED")
+        if is_last and self.now:
+            self.now.looks_cut = _looks_cut(self.now, n_before + len(self.messages))
 
 
-def _flag(messages, code):
-    for message in messages:
-        message.codes.append(code)
+def late_codes(places, batches, halves):
+    """`(first, stop, code)` of messages in whose framing something is wrong that only the whole file tells.
+
+    `places` are where messages and `batches` are, `halves` the numbers of the messages with one MLLP byte of two.
+    """
+    batch_from, n_batches = 0, 0
+    for place, name, count in batches:
+        n = bisect_left(places, place)
+        if name == b"BHS":
+            batch_from, n_batches = n, n_batches + 1
+        elif name == b"BTS":
+            if count.isdigit() and int(count) != n - batch_from:
+                yield min(batch_from, max(n - 1, 0)), n, "BATCH_COUNT"
+            batch_from = n
+        elif name == b"FTS" and count.isdigit() and int(count) != max(n_batches, 1):
+            yield max(n - 1, 0), n, "BATCH_COUNT"
+    if len(halves) < len(places) or len(halves) == 1:
+        yield from ((n, n + 1, "MLLP_FRAME") for n in halves)
 
 
 def _closing(content, message):

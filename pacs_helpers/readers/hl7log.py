@@ -1,31 +1,25 @@
 """HL7 v2 files and engine logs -> one row per order group of each message, and the account of every byte."""
 
-import hashlib
-import re
+import os
 import time
 from collections import defaultdict
+from itertools import groupby
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..site import Site
-from ..tables import MESSAGES, TableError, add_problem, conform
+from ..tables import COUNT, INSTANT, MESSAGES, TEXT, TableError, add_problem, conform
 from .accession import fill_accession_numbers, measure_accession_fields
-from .account import close_account, list_files, read_bytes, reject, run_over, source_row
-from .hl7fields import message_rows
-from .hl7find import FRAMING, GAP, ROW, find_messages
-from .hl7text import decode_message
-from .times import parse_time
+from .account import close_account, list_files, reject, run_over, source_row
+from .hl7find import FRAMING, GAP, ROW, late_codes
+from .hl7parts import CAPTURES, parts_of, read_part
+from .hl7text import as_utf8  # noqa: F401  views look at single messages
 
-_REASONS = {
-    "NOT_HL7": "no HL7 segment but the log's own words or text of another kind; nothing to do if that is what it is",
-    "NO_MSH": "no MSH with its delimiters before it, so no message; ask the sender for whole messages",
-}
-_CAPTURES = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")    # pcap, pcapng
-_UTF_16 = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"M\0S\0H\0", "utf-16-le"), (b"\0M\0S\0H", "utf-16-be"))
-_STAMP = re.compile(rb"(\d{4})[-/.](\d\d)[-/.](\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?[ ]?(Z\b|[+-]\d\d:?\d\d\b)?")
-_DIRECTIONS = re.compile(rb"(?P<in>\b(?:recv|received?|receiving|incoming|inbound)\b|^ ?> )|(?P<out>\b(?:send|sent|sending|outgoing|outbound)\b|^ ?< )", re.I)
-_PEER = re.compile(rb"(?<![\d.])(\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?)(?![\d.])")
+_SENDER = ["sending_application", "sending_facility", "message_control_id"]
 
 
 class HL7Log(NamedTuple):
@@ -45,103 +39,102 @@ def read_hl7_log(path, *, site, executor=None):
     if not isinstance(site, Site):
         raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
     files, rejected = list_files(path)
-    rows, sources = [], []
-    for found, refused, source in run_over(read_file, [(file, site) for file in sorted(files)], executor):
-        rows += found
+    units = [unit for file in sorted(files) for unit in parts_of(file, site)]
+    n_bytes = sum(os.path.getsize(file) for file in files if os.path.exists(file))
+    columns, sources = defaultdict(list), []
+    for file, parts in groupby(run_over(read_part, units, executor, n_bytes=n_bytes), key=lambda part: part.file):
+        refused, source = _close_file(file, list(parts), site, columns)
         rejected += refused
         sources.append(source)
-    _mark_repeats(rows)
     rejected, sources = close_account(rejected, sources, unit="bytes")
-    columns = {name: [row.get(name) for row in rows] for name in MESSAGES}
-    messages = conform({name: pd.Series(values, dtype=MESSAGES[name][0]) for name, values in columns.items() if rows}, MESSAGES)
+    digests, numbers = columns.pop("_digest", []), columns.pop("_message", [])
+    messages = conform({name: _series(columns.pop(name), kind) for name, (kind, _) in MESSAGES.items() if name in columns}, MESSAGES)
+    if len(messages):
+        _mark_repeats(messages, np.concatenate(digests), np.concatenate(numbers))
     return HL7Log(fill_accession_numbers(messages, measure_accession_fields(messages, site)), rejected, sources)
 
 
-def read_file(unit):
-    """`(rows, rejected rows, source row)` of `(file, site)`; each row has the digest of its message in `_digest`."""
-    file, site = unit
-    started = time.perf_counter()
-    data, digest, refused = read_bytes(file)
-    data = data or b""
-    text, sizes = _as_utf8(data)
-    messages, spans = ([], []) if data.startswith(_CAPTURES) else find_messages(text)
-    if not messages:
-        spans = []
-        refused += _refuse_whole(file, data) if data or not refused else []
-    for fault in refused if messages else ():
-        code = fault["code"] if fault["code"] == "TRAILING_BYTES" else "" if messages[-1].has_end else "TRUNCATED"
-        messages[-1].codes += [code] if code else []
-    rows = [row for message in messages for row in _rows_of(message, file, site, text is not data, sizes)]
-    counts = defaultdict(int)
-    for start, end, what in spans:
-        at, n = sizes(start), sizes(end) - sizes(start)
-        counts[what if what in (ROW, FRAMING, GAP) else "rejected"] += n
-        if what in _REASONS:
-            refused.append(reject(file, at, n, what, f"byte {at:,}: {_REASONS[what]}"))
-    source = source_row(file, n_bytes=len(data), n_bytes_in_rows=counts[ROW], n_bytes_rejected=counts["rejected"] if messages else len(data),
-                        n_bytes_framing=counts[FRAMING] + counts[GAP], n_rows=len(rows), n_rejected=len(refused), sha256=digest, started=started)
-    return rows, refused, source
+def _series(pieces, kind):
+    if kind == TEXT:
+        return pd.Series(pd.array(pa.chunked_array(pieces, pa.string()).cast(pa.large_string()).combine_chunks(), dtype="str"))
+    values = np.concatenate(pieces)
+    return pd.Series(pd.DatetimeIndex(values.view("M8[us]")).tz_localize("UTC") if kind == INSTANT else pd.array(values, dtype=COUNT))
 
 
-def _refuse_whole(file, data):
-    if not data:
+def _close_file(file, parts, site, columns):
+    """`(rejected rows, source row)` of a file's parts, whose columns are added to `columns`."""
+    if any(part.is_foreign for part in parts):
+        parts = [read_part((file, site, 0, None))]
+    started = time.perf_counter() - sum(part.seconds for part in parts)
+    digest = next((part.digest for part in parts if part.digest), "")
+    parts = [part for part in parts if part.site]
+    refused, n_bytes, n_rows = [fault for part in parts for fault in part.faults], sum(part.n_bytes for part in parts), 0
+    counts = sum((part.counts for part in parts), start=type(parts[0].counts)())
+    whole = {name: [part.columns[name] for part in parts if part.columns] for name in parts[0].columns or parts[-1].columns}
+    if whole:
+        n_rows = _add_file(file, parts, whole, refused, columns)
+        refused += [row for part in parts for row in part.rejected]
+    else:
+        counts = {"rejected": n_bytes}
+        refused += _refuse_whole(file, n_bytes, parts[0].head) if n_bytes or not refused else []
+    return refused, source_row(file, n_bytes=n_bytes, n_bytes_in_rows=counts.get(ROW, 0), n_bytes_rejected=counts.get("rejected", 0),
+                               n_bytes_framing=counts.get(FRAMING, 0) + counts.get(GAP, 0), n_rows=n_rows, n_rejected=len(refused), sha256=digest, started=started)
+
+
+def _add_file(file, parts, whole, faults, columns):
+    """Add the columns of a file, with the problems that show when all of it is read; how many rows they have."""
+    places = np.concatenate(whole["source_offset"])
+    is_first = np.append(True, places[1:] != places[:-1])
+    number, n = np.cumsum(is_first) - 1, np.count_nonzero(is_first)
+    late = [*late_codes(places[is_first], [batch for part in parts for batch in part.batches], np.flatnonzero(np.concatenate(whole.pop("_is_half"))[is_first]).tolist())]
+    if parts[-1].looks_cut:
+        late.append((n - 1, n, "TRUNCATED"))
+    for fault in faults:
+        code = fault["code"] if fault["code"] == "TRAILING_BYTES" else "" if parts[-1].has_end else "TRUNCATED"
+        late += [(n - 1, n, code)] if code else []
+    found, problems = (pa.chunked_array(whole.pop(name), pa.string()).combine_chunks() for name in ("_found", "problems"))
+    is_found = pc.binary_length(found).to_numpy() > 0
+    for first, stop, _ in late:
+        is_found |= (number >= first) & (number < stop)
+    if is_found.any():
+        rows = np.flatnonzero(is_found)
+        texts = [" ".join(dict.fromkeys([*before.split(), *(code for first, stop, code in late if first <= m < stop), *after.split()]))
+                 for before, after, m in zip(found.take(rows).to_pylist(), problems.take(rows).to_pylist(), number[rows].tolist())]
+        problems = pc.replace_with_mask(problems, pa.array(is_found), pa.array(texts, pa.string()))
+    whole["problems"] = [problems]
+    whole["source_file"] = [pa.array([file], pa.string()).take(pa.array(np.zeros(len(places), np.int8)))]
+    whole["_digest"] = [np.frombuffer(d.buffers()[1], np.int64, 2 * len(d), 16 * d.offset).reshape(-1, 2) for d in whole["_digest"]]
+    whole["_message"] = [number + (columns["_message"][-1][-1] + 1 if columns["_message"] else 0)]
+    for name, pieces in whole.items():
+        columns[name] += pieces
+    return len(places)
+
+
+def _refuse_whole(file, n_bytes, head):
+    if not n_bytes:
         code, reason = "EMPTY_FILE", "0 bytes; ask for it again"
-    elif data.startswith(_CAPTURES):
+    elif head.startswith(CAPTURES):
         code, reason = "NOT_TEXT", "a network capture, in which messages lie cut into packets; export its TCP streams as raw bytes and load those"
     else:
-        code, reason = "NO_MSH", f"no MSH with its delimiters in {len(data):,} bytes; ask for the messages themselves or a log that holds them"
-    return [reject(file, 0, len(data), code, reason)]
+        code, reason = "NO_MSH", f"no MSH with its delimiters in {n_bytes:,} bytes; ask for the messages themselves or a log that holds them"
+    return [reject(file, 0, n_bytes, code, reason)]
 
 
-def _as_utf8(data):
-    """`(text, sizes)`: the file as UTF-8 when it is UTF-16, and the function from a place in the text to the byte in the file."""
-    coding = next((c for mark, c in _UTF_16 if data.startswith(mark)), None)
-    if coding is None:
-        return data, int
-    text = data[:len(data) // 2 * 2].decode(coding, "surrogatepass").encode("utf-8", "surrogatepass")
-    known = [0, 0]
+def _mark_repeats(messages, digests, numbers):
+    """DUPLICATE_MESSAGE on the second and later copies of a message, CONTROL_ID_REUSED on messages that share sender and MSH-10 but nothing else.
 
-    def size(place):
-        if place < known[0]:
-            known[:] = 0, 0
-        known[1] += len(text[known[0]:place].decode("utf-8", "surrogatepass").encode(coding, "surrogatepass"))
-        known[0] = place
-        return len(data) if place == len(text) else known[1]
-
-    return text, size
-
-
-def _rows_of(message, file, site, is_utf8, sizes):
-    segments, codes = decode_message(message, is_utf8=is_utf8)
-    received_at, code, direction, peer = _read_words(message.words, site.time_zone)
-    rows = message_rows(segments, [*codes, code] if code else codes, zone=site.time_zone, status=lambda word: site.status(word) if word else "")
-    digest = hashlib.sha256("\r".join(segments).encode("utf-8", "surrogatepass")).digest()
-    for row in rows:
-        row.update(received_at=received_at, direction=direction, peer=peer, source_file=file, source_offset=sizes(message.offset), _digest=digest)
-    return rows
-
-
-def _read_words(words, zone):
-    """`(instant, problem code, direction, peer)` of what a log says before a message; the words nearest to it count."""
-    if not words.strip():
-        return None, "", "", ""
-    stamp, peer, way = (list(pattern.finditer(words))[-1:] for pattern in (_STAMP, _PEER, _DIRECTIONS))
-    at, code = None, ""
-    if stamp:
-        *parts, fraction, offset = (g.decode() if g else "" for g in stamp[0].groups())
-        at, _, code = parse_time("".join(parts) + (f".{fraction[:6]}" if fraction else "") + offset.replace(":", "").replace("Z", "+0000"), zone)
-    return at, code, way[0].lastgroup if way else "", peer[0].group(1).decode() if peer else ""
-
-
-def _mark_repeats(rows):
-    """DUPLICATE_MESSAGE on the second and later copies of a message, CONTROL_ID_REUSED on messages that share sender and MSH-10 but nothing else."""
-    contents, first = defaultdict(set), {}
-    for row in rows:
-        row["_sender"] = row["sending_application"], row["sending_facility"], row["message_control_id"]
-        contents[row["_sender"]].add(row["_digest"])
-    for row in rows:
-        place = row["source_file"], row["source_offset"]
-        if first.setdefault(row["_digest"], place) != place:
-            row["problems"] = add_problem(row["problems"], "DUPLICATE_MESSAGE")
-        if row["message_control_id"] and len(contents[row["_sender"]]) > 1:
-            row["problems"] = add_problem(row["problems"], "CONTROL_ID_REUSED")
+    `digests` of each row's message; `numbers` count the messages.
+    """
+    first = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
+    is_copy = pd.DataFrame(digests[first]).duplicated().to_numpy()
+    originals = messages[_SENDER].iloc[first[~is_copy]]
+    originals = originals[originals["message_control_id"].duplicated(keep=False) & (originals["message_control_id"] != "")]
+    reused = set(originals[originals.duplicated(keep=False)].itertuples(index=False, name=None))
+    flagged = [(is_copy[numbers], "DUPLICATE_MESSAGE")]
+    if reused:
+        shares = messages["message_control_id"].isin({key[-1] for key in reused}).to_numpy(copy=True)
+        shares[shares] = [key in reused for key in messages.loc[shares, _SENDER].itertuples(index=False, name=None)]
+        flagged.append((shares, "CONTROL_ID_REUSED"))
+    for rows, code in flagged:
+        if rows.any():
+            messages.loc[rows, "problems"] = [add_problem(text, code) for text in messages.loc[rows, "problems"]]

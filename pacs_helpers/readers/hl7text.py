@@ -11,6 +11,7 @@ CHARACTER_SETS = {
     "ASCII": "ascii", "ISO IR6": "ascii", "ISO IR14": "iso2022_jp", "ISO IR87": "iso2022_jp", "ISO IR159": "iso2022_jp_1",
     "GB 18030-2000": "gb18030", "KS X 1001": "euc_kr", "BIG-5": "big5", "UNICODE": "utf-8", "UNICODE UTF-8": "utf-8", **_ONE_BYTE,
 }
+UTF_16 = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"M\0S\0H\0", "utf-16-le"), (b"\0M\0S\0H", "utf-16-be"))
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LOG_ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|u([dD][89abAB][0-9A-Fa-f]{2})\\u([dD][c-fC-F][0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|(.))", re.S)
 _LETTERS = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"v": b"\x0b", b"f": b"\x0c", b"b": b"\x08", b"a": b"\x07"}
@@ -32,11 +33,35 @@ SPELLINGS = (
 
 def line_ends(data):
     """A pattern of every way that this file ends a line; its groups: close (end of block), record (socat's own line), neither (no line end)."""
-    used = [s for s in SPELLINGS if re.search(s[0], data)]
+    return _pattern_of([s for s in SPELLINGS if re.search(s[0], data)])
+
+
+def _pattern_of(used):
     lines, blocks, neither = (b"|".join(filter(None, column)) for column in list(zip(*used, strict=True))[1:])
     neither = rb"(?P<neither>" + neither + rb")|" if neither else b""
     record = rb"|(?P<record>" + _RECORD + rb"\r?\n?)" if used[-1][0] is _RECORD else b""
     return re.compile(neither + rb"(?P<close>" + blocks + rb")|" + lines + record)
+
+
+PLAIN_ENDS = _pattern_of(SPELLINGS[:1])
+
+
+def as_utf8(data):
+    """`(text, size)`: the file as UTF-8 when it is UTF-16, and the function from a place in the text to the byte in the file."""
+    coding = next((c for mark, c in UTF_16 if data.startswith(mark)), None)
+    if coding is None:
+        return data, int
+    text = data[:len(data) // 2 * 2].decode(coding, "surrogatepass").encode("utf-8", "surrogatepass")
+    known = [0, 0]
+
+    def size(place):
+        if place < known[0]:
+            known[:] = 0, 0
+        known[1] += len(text[known[0]:place].decode("utf-8", "surrogatepass").encode(coding, "surrogatepass"))
+        known[0] = place
+        return len(data) if place == len(text) else known[1]
+
+    return text, size
 
 
 def decode_message(message, *, is_utf8=False):
@@ -60,9 +85,22 @@ def decode_message(message, *, is_utf8=False):
     text, used = _decode(raw, codec)
     # A log that writes messages in escapes has put them into its own character set: the feed's label is not to blame.
     is_rewritten = is_utf8 or message.is_escaped and not message.is_bytes_literal
-    if not (is_rewritten and used == "utf-8") and used != codec:
-        problems.append("CHARSET_MISMATCH" if codec else "CHARSET_UNKNOWN" if declared else "CHARSET_MISSING")
+    code = _charset_code(used, codec, declared)
+    if code and not (is_rewritten and used == "utf-8"):
+        problems.append(code)
     return text.split("\r"), problems
+
+
+@lru_cache(maxsize=1000)
+def charset_problem(declared):
+    """Problem code of text beyond ASCII that is well-formed UTF-8, when MSH-18 is `declared`; None when that names a set which comes first."""
+    declared = _declared(b"MSH|^~\\&" + b"|" * 16 + declared)
+    codec = CHARACTER_SETS.get(declared, "") or _known_codec(declared)
+    return None if codec != "utf-8" and _comes_first(codec) else _charset_code("utf-8", codec, declared)
+
+
+def _charset_code(used, codec, declared):
+    return "" if used == codec else "CHARSET_MISMATCH" if codec else "CHARSET_UNKNOWN" if declared else "CHARSET_MISSING"
 
 
 def _as_sent(segment, message):
@@ -102,9 +140,12 @@ def _known_codec(declared):
         return ""
 
 
+def _comes_first(codec):
+    return codec in CHARACTER_SETS.values() and codec not in _ONE_BYTE.values() and codec != "ascii"
+
+
 def _decode(raw, codec):
-    is_own_first = codec in CHARACTER_SETS.values() and codec not in _ONE_BYTE.values() and codec != "ascii"
-    for name in ([codec, "utf-8"] if is_own_first else ["utf-8", codec]):
+    for name in ([codec, "utf-8"] if _comes_first(codec) else ["utf-8", codec]):
         try:
             if name and not (name == codec and codec in _ONE_BYTE.values() and _has_c1(raw)):
                 return raw.decode(name), name

@@ -1,0 +1,284 @@
+"""Plain HL7 v2 messages -> columns of MESSAGES, a block at a time; the same cells as `message_rows` gives, which has the word on the rest."""
+
+import json
+from hashlib import sha256
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .hl7fields import EITHER, ERROR, HEADER, INSTANTS, ORDER, STUDY_CODES, VISIT, Notes, patient_ids, piece_of
+from .hl7lines import CHARSETS, MARKS
+from .hl7pieces import arrange, as_tokens, cut_pieces, piece_at
+from .hl7times import CODES, MISSING, PRECISIONS, are_dates, read_instants
+from .times import parse_time
+
+_OTHERS = bytes(95 if n == 32 else 32 if n == 1 else n for n in range(256))
+_IN_A_UID_NAME = int.from_bytes(b"y instan", "little")
+_STUDY_CODES = [int.from_bytes(c.encode(), "little") for c in STUDY_CODES]
+
+
+def plain_columns(plain, site, place):
+    """The columns of the messages that are not slow; `plain.is_slow` gains those that turn out to take judgment. `plain` lies at `place` of the file."""
+    block = _Block(plain, site)
+    block.read_header()
+    block.read_person()
+    block.read_order()
+    block.read_statuses()
+    message = block.rows.message
+    n = len(message)
+    columns = {**{name: block.take(piece) for name, piece in block.pieces.items()}, **block.columns, **block.notes()}
+    nothing = _texts(n)
+    columns |= {"direction": nothing, "peer": nothing, "_found": nothing, "received_at": np.full(n, MISSING), "source_offset": plain.starts[plain.first[message]] + place,
+                "_is_half": (plain.has_start != plain.has_end)[message], "_digest": _digests(plain).take(pa.array(message))}
+    keep = ~plain.is_slow[message]
+    if not keep.all():
+        mask = pa.array(keep)
+        columns = {name: c.filter(mask) if isinstance(c, pa.Array) else c[keep] for name, c in columns.items()}
+    return columns
+
+
+def _texts(n):
+    return pa.array([""], pa.string()).take(pa.array(np.zeros(n, np.int8)))
+
+
+def _digests(plain):
+    """The digest of each message's segments, as one text with a carriage return between two."""
+    last = np.append(plain.first[1:], len(plain.starts)) - 1
+    before = np.concatenate(([0], np.cumsum(plain.ends - plain.starts)))
+    sizes = before[last + 1] - before[plain.first] + last - plain.first
+    has_feed = b"\n" in plain.data
+    digests = []
+    for start, end, size, first, stop in zip(plain.starts[plain.first].tolist(), plain.ends[last].tolist(), sizes.tolist(), plain.first.tolist(), (last + 1).tolist()):
+        raw = plain.data[start:end]
+        if has_feed:
+            raw = raw.replace(b"\r\n", b"\r").replace(b"\n", b"\r")
+        if len(raw) != size:
+            raw = b"\r".join([plain.data[a:b] for a, b in zip(plain.starts[first:stop].tolist(), plain.ends[first:stop].tolist())])
+        digests.append(sha256(raw).digest()[:16])
+    return pa.array(digests, pa.binary(16))
+
+
+class _Block:
+    """The rows of a block while their columns are found: `pieces` by number, `columns` that are ready, `doubts` and `coarse` times to note."""
+
+    def __init__(self, plain, site):
+        self.plain, self.site, self.cut = plain, site, cut_pieces(plain)
+        self.rows = arrange(plain, self.cut)
+        self.length = self.cut.stop - self.cut.start
+        self.pieces, self.columns, self.known = {}, {}, {}
+        self.doubts, self.coarse = [(CHARSETS, plain.charset[self.rows.message])], []
+        self.tokens = None
+
+    def take(self, piece):
+        if self.tokens is None:
+            self.tokens = as_tokens(self.cut)
+        return self.tokens.take(pa.array(2 * piece))
+
+    def at(self, *places):
+        """The first piece with a value among those at the places."""
+        found = None
+        for place in places:
+            if place not in self.known:
+                self.known[place] = piece_at(self.cut, place, self.rows)
+            found = self.known[place] if found is None else np.where(self.length[found] > 0, found, self.known[place])
+        return found
+
+    def slow(self, rows):
+        self.plain.is_slow[self.rows.message[rows]] = True
+
+    def instant(self, column, places):
+        piece = self.at(*places)
+        at, precision, code = read_instants(self.cut.text, self.cut.words, self.cut.start[piece], self.length[piece], self.site.time_zone)
+        self.slow(code == CODES.index("BAD_TIME"))
+        self.columns[column] = at
+        self.coarse.append((column, precision))
+        self.doubts.append((CODES, code))
+
+    def read_header(self):
+        for column, place in HEADER.items():
+            self.pieces[column] = self.at(place)
+        self.pieces["error_text"] = self.at(*ERROR)
+        self.pieces["trigger_event"] = self.at(HEADER["trigger_event"], ("EVN", 1, 1))
+        self.instant("message_at", (("MSH", 7, 1),))
+        self.instant("event_at", (("EVN", 2, 1),))
+        is_lacking = (self.length[self.pieces["message_control_id"]] == 0) | (self.length[self.pieces["message_type"]] == 0)
+        self.doubts.append((("", "MISSING_FIELD"), is_lacking))
+
+    def read_person(self):
+        for column, place in VISIT.items():
+            self.pieces[column] = self.at(place)
+        birth = self.pieces["patient_birth_date"] = self.at(("PID", 7, 1))
+        is_long = (self.length[birth] > 8) & (self.cut.words[self.cut.start[birth]] & np.uint64(0x8080808080808080) == 0)
+        self.cut.stop[birth[is_long]], self.length[birth[is_long]] = self.cut.start[birth[is_long]] + 8, 8
+        start, length = self.cut.start[birth], self.length[birth]
+        self.read_ids()
+        family, given, middle, suffix, prefix = (self.at(("PID", 5, n)) for n in range(1, 6))
+        parts = [self.take(piece) for piece in (family, given, middle, prefix, suffix)]
+        self.columns["patient_name"] = pc.utf8_rtrim(pc.binary_join_element_wise(*parts, "^"), "^")
+        self.pieces["patient_sex"] = self.at(("PID", 8, 1))
+        is_bad = np.zeros(len(birth), bool)
+        for row in np.flatnonzero((length > 0) & ~are_dates(self.cut.words, start, length)).tolist():
+            text = self.cut.text[start[row]:start[row] + length[row]].tobytes().decode()
+            self.plain.is_slow[self.rows.message[row]] |= len(text) > 8
+            is_bad[row] = bool(parse_time(text, "UTC")[2])
+        self.doubts.append((("", "BAD_DATE"), is_bad))
+
+    def read_ids(self):
+        """PID-3 of one or two repetitions with PID-2 and PID-4 of one component; other shapes go through `patient_ids`, one by one."""
+        cut, rows, empty = self.cut, self.rows, self.cut.empty
+        has_person = rows.segment["PID"] >= 0
+        values, issuers, is_odd, kinds = [], [], np.zeros(len(has_person), bool), []
+        begin = np.searchsorted(cut.whole, self.at(("PID", 3, 1)))
+        is_there = self.at(("PID", 3, 1)) != empty
+        for _ in range(2):
+            stop = np.searchsorted(cut.ends, begin, "right")
+            n_hats = cut.ends[stop] - begin - 1
+            values.append(np.where(is_there, cut.whole[begin], empty))
+            issuers.append(np.where(is_there & (n_hats > 2), cut.whole[begin + 3], empty))
+            kinds.append(np.where(is_there & (n_hats > 3), cut.whole[begin + 4], empty))
+            begin = cut.ends[stop]
+            is_there &= cut.kinds[begin] == 126
+        is_odd |= is_there
+        for number in (2, 4):
+            piece = self.at(("PID", number, 1))
+            values.append(piece)
+            issuers.append(np.full(len(piece), empty))
+            is_odd |= (piece != empty) & np.isin(cut.kinds[np.searchsorted(cut.whole, piece) + 1], (94, 126))
+        is_record = [(self.length[k] == 0) | (self.length[k] == 2) & (cut.words[cut.start[k]] & np.uint64(0xFFFF) == int.from_bytes(b"MR", "little")) for k in kinds]
+        swap = (self.length[values[1]] > 0) & is_record[1] & ~is_record[0]
+        for one in (values, issuers):
+            one[0], one[1] = np.where(swap, one[1], one[0]), np.where(swap, one[0], one[1])
+        present = [self.length[v] > 0 for v in values]
+        for late in range(1, 4):
+            for early in range(late):
+                same = self._is_same(values[early], values[late], is_odd) & self._is_same(issuers[early], issuers[late], is_odd)
+                present[late] &= ~(same & present[early])
+        first, issuer, n_before, texts = np.full(len(has_person), empty), np.full(len(has_person), empty), np.zeros(len(has_person), int), []
+        for value, of, is_here in zip(values, issuers, present):
+            first, issuer = (np.where(is_here & (n_before == 0), new, old) for new, old in ((value, first), (of, issuer)))
+            other = is_here & (n_before > 0)
+            n_before += is_here
+            if other.any():
+                carets = np.where(self.length[of] > 0, cut.carets, empty)
+                texts += [self.take(np.where(other, piece, empty)) for piece in (np.where(n_before > 2, cut.gap, empty), value, carets, of)]
+        ids, others = [self.take(first), self.take(issuer)], self.take(np.full(len(first), empty))
+        if texts:
+            others = pc.binary_join_element_wise(*texts, "")
+            _, offsets, data = others.buffers()
+            others = pa.StringArray.from_buffers(len(others), offsets, pa.py_buffer(data.to_pybytes().translate(_OTHERS)))
+        is_odd &= has_person
+        found = [self._ids_of(row) for row in np.flatnonzero(is_odd).tolist()]
+        names = ("patient_id", "issuer_of_patient_id", "other_patient_ids")
+        for name, column, new in zip(names, (*ids, others), zip(*found) if found else ((),) * 3):
+            self.columns[name] = pc.replace_with_mask(column, pa.array(is_odd), pa.array(new, pa.string())) if found else column
+        self.doubts.append((("", "EMPTY_ID"), has_person & (pc.binary_length(self.columns["patient_id"]).to_numpy() == 0)))
+
+    def _is_same(self, one, other, is_odd):
+        """Whether the pieces hold the same text; `is_odd` gains those that are too long to tell."""
+        length = self.length[one]
+        same = length == self.length[other]
+        for at in range(0, 24, 8):
+            keep = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)[np.clip(length - at, 0, 8)]
+            same &= (self.cut.words[self.cut.start[one] + np.minimum(at, length)] ^ self.cut.words[self.cut.start[other] + np.minimum(at, length)]) & keep == 0
+        is_odd |= same & (length > 24)
+        return same
+
+    def _ids_of(self, row):
+        line = self.cut.line[self.rows.segment["PID"][row]]
+        notes = Notes(MARKS, [], self.site.time_zone, None)
+        ids = patient_ids(self.plain.data[self.plain.starts[line]:self.plain.ends[line]].decode().split("|"), notes)
+        self.plain.is_slow[self.rows.message[row]] |= bool(notes.codes)
+        return ids
+
+    def read_order(self):
+        for column, place in ORDER.items():
+            self.pieces[column] = self.at(place)
+        for column, places in EITHER.items():
+            self.pieces[column] = self.at(*places)
+        n_before = len(self.doubts)
+        for column, places in INSTANTS.items():
+            self.instant(column, places)
+        # One list of codes stands for all rows of a message, in the order they were met.
+        for _, code in self.doubts[n_before:]:
+            self.slow((code > 0) & (self.rows.n[self.rows.message] > 1))
+        self.columns["n_observations"] = np.bincount(self.rows.row, minlength=len(self.rows.message))
+        lines = self.rows.observation[self.length[self.pieces["study_instance_uid"]][self.rows.row] == 0]
+        if len(lines):
+            self.plain.is_slow[self.plain.of[lines[self._may_name_a_study(lines)]]] = True
+
+    def _may_name_a_study(self, lines):
+        """Whether OBX-3 of these lines may say that a Study Instance UID follows."""
+        plain, starts = self.plain, self.plain.starts[lines]
+        word = plain.words[starts + 4] ^ np.uint64(0x7C7C7C7C7C7C7C7C)
+        low = np.uint64(0x7F7F7F7F7F7F7F7F)
+        zero = ~(((word & low) + low) | word | low)      # the high bit of each byte that is a delimiter
+        zero &= zero - np.uint64(1)
+        second = np.bitwise_count((zero & (~zero + np.uint64(1))) - np.uint64(1)).astype(np.int64) >> 3
+        may = (zero == 0) | np.isin(plain.words[starts + 4 + np.minimum(second, 7) + 1] & np.uint64((1 << 48) - 1), _STUDY_CODES)
+        body = plain.text[:plain.stops[-1]]
+        at = np.flatnonzero(((body[:-2] | 32) == 121) & (body[1:-1] == 32) & ((body[2:] | 32) == 105))
+        at = at[plain.words[at] | np.uint64(0x2020202020202020) == _IN_A_UID_NAME]
+        if len(at):
+            may[np.searchsorted(lines, np.searchsorted(plain.starts, at, "right") - 1, "right") - 1] = True
+        return may
+
+    def read_statuses(self):
+        words = {"order_status": self.take(self.pieces.pop("order_status")), "result_status": self._result_status()}
+        notes = []
+        for column, values in words.items():
+            found = values.dictionary_encode()
+            sent = found.dictionary.to_pylist()
+            shown = [self.site.status(word) if word else "" for word in sent]
+            self.columns[column] = pa.array(shown, pa.string()).take(found.indices) if shown != sent else values
+            notes.append(([{column: word} if word != new else {} for word, new in zip(sent, shown)], found.indices.to_numpy()))
+        self.columns["raw"] = _spelled(notes, lambda met: json.dumps({k: v for one in met for k, v in one.items()}, ensure_ascii=False) if any(met) else "")
+
+    def _result_status(self):
+        """OBR-25, else OBX-11 of the row's observations or, when it has none, of the last order's."""
+        rows, piece = self.rows, self.pieces.pop("result_status")
+        kind = self.at(("MSH", 9, 1))
+        sent = self.cut.words[self.cut.marks[kind] + 1]
+        is_order = (sent & np.uint64(0xFFFFFF) == int.from_bytes(b"ORM", "little"))
+        is_order |= (sent & np.uint64(0xFFFF) == int.from_bytes(b"OM", "little")) & ((sent >> np.uint64(16)) & np.uint64(0xFF) > 64) & ((sent >> np.uint64(16)) & np.uint64(0xFF) < 91)
+        last = rows.first[rows.message] + rows.n[rows.message] - 1
+        n_seen = self.columns["n_observations"]
+        source = np.where(n_seen > 0, np.arange(len(last)), last)
+        wanted = (self.length[piece] == 0) & (kind != self.cut.empty) & ~is_order & (n_seen[source] > 0)
+        values = self.take(piece)
+        if not wanted.any():
+            return values
+        bounds = np.searchsorted(rows.row, [source[wanted], source[wanted] + 1])
+        found = [self._observed_status(rows.observation[a:b].tolist()) for a, b in bounds.T.tolist()]
+        return pc.replace_with_mask(values, pa.array(wanted), pa.array(found, pa.string()))
+
+    def _observed_status(self, lines):
+        notes = Notes(MARKS, [], self.site.time_zone, None)
+        for line in lines:
+            fields = self.plain.data[self.plain.starts[line]:self.plain.ends[line]].decode().split("|", 12)
+            value = piece_of({"OBX": fields}, ("OBX", 11, 1), notes)
+            self.plain.is_slow[self.plain.of[line]] |= bool(notes.codes)
+            if value:
+                return value
+        return ""
+
+    def notes(self):
+        """The columns `problems` and `precision`."""
+        def listed(met):
+            return " ".join(dict.fromkeys(filter(None, met)))
+
+        coarse = [([f"{column}={name}" if name != "second" else "" for name in PRECISIONS], precision) for column, precision in self.coarse]
+        return {"problems": _spelled(self.doubts, listed), "precision": _spelled(coarse, listed)}
+
+
+def _spelled(notes, spell):
+    """Text of each row: `spell` of what is met in it, of `[(what can be met, place of what is met in each row)]`."""
+    notes, n = [(choices, places) for choices, places in notes if any(choices) and (choices[0] or places.any())], len(notes[0][1])
+    if not notes:
+        return _texts(n)
+    number = 0
+    for choices, places in notes:
+        number = number * len(choices) + places.astype(np.int64)
+    _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
+    texts = [spell([choices[int(places[i])] for choices, places in notes]) for i in first.tolist()]
+    return pa.array(texts, pa.string()).take(pa.array(inverse))

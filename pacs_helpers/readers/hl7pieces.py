@@ -1,0 +1,143 @@
+"""The wanted segments of plain messages cut into pieces at their delimiters, and which segment counts for which row."""
+
+from functools import lru_cache
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+
+from .hl7lines import MARKS, PAD, code, words_of
+
+SEGMENTS = ("MSH", "EVN", "MSA", "ERR", "PID", "PV1", "MRG", "ORC", "OBR", "TQ1", "IPC", "ZDS", "SCH")
+_OF_MESSAGE = SEGMENTS[:7]
+_ONCE = ("PID", "PV1", "MRG")       # a second one means another patient, or an order's own
+_SORTED = np.sort([code(name) for name in SEGMENTS]).astype(np.uint32)
+_KINDS = np.array([[code(name) for name in SEGMENTS].index(c) for c in _SORTED.tolist()])
+_CONSTANTS = b"^^^\x01"
+_PIPE, _HAT = 124, 94
+
+
+def cut_pieces(plain):
+    """The pieces between delimiters of the wanted segments: `start` and `stop` in `text`, spaces, nulls and escapes resolved.
+
+    `marks` are the places of the delimiters, a piece follows each; `whole` numbers those that are no subcomponent's, `kinds` says what they are.
+    After them come the pieces `empty`, `carets` and `gap` (shown as a space). Each segment has its `line` in `plain`, `end` and first `pipe`.
+    """
+    for name in _ONCE:
+        holders = plain.of[plain.codes == code(name)]
+        plain.is_slow[holders[1:][holders[1:] == holders[:-1]]] = True
+    found = np.minimum(np.searchsorted(_SORTED, plain.codes), len(_SORTED) - 1)
+    line = np.flatnonzero((_SORTED[found] == plain.codes) & ~plain.is_slow[plain.of])
+    starts, ends = plain.starts[line], plain.ends[line]
+    is_first = np.concatenate(([True], line[1:] != line[:-1] + 1))[:len(line)]
+    run_starts, run_ends = starts[is_first], ends[np.append(is_first[1:], True)[:len(line)]] + 1
+    joined = bytearray().join([plain.data[a:b] for a, b in zip(run_starts.tolist(), run_ends.tolist())])
+    size = len(joined)
+    shift = (run_starts - np.cumsum(run_ends - run_starts) + (run_ends - run_starts))[np.cumsum(is_first) - 1]
+    joined += _CONSTANTS + PAD
+    text = np.frombuffer(joined, np.uint8)
+    body = text[:size]
+    is_mark = ((body & 0xFD) == _PIPE) | (body == _HAT) | (body == 38) | (body < 32)
+    marks = np.flatnonzero(is_mark)
+    kinds = body[marks]
+    whole = np.flatnonzero(kinds != 38)
+    n = len(marks)
+    pieces = SimpleNamespace(
+        joined=joined, text=text, words=words_of(joined), marks=np.append(marks, np.full(300, size)), kinds=np.append(kinds[whole], np.zeros(300, np.uint8)),
+        whole=np.append(whole, np.full(300, n)), start=np.concatenate((marks + 1, [size, size, size + 3])), stop=np.concatenate((marks[1:], [size] * 2, [size + 3, size + 4]))[-n - 3:],
+        line=line, kind=_KINDS[found[line]], end=np.append(ends - shift, -1), empty=n, carets=n + 1, gap=n + 2)
+    pieces.pipes = np.append(np.flatnonzero(pieces.kinds == _PIPE), np.full(300, len(whole)))
+    pieces.ends = np.flatnonzero(pieces.kinds != _HAT)
+    pieces.pipe = np.append(np.searchsorted(pieces.marks[pieces.whole[pieces.pipes]], starts - shift), 0)
+
+    def slow(at):
+        plain.is_slow[plain.of[line[np.searchsorted(starts - shift, at, "right") - 1]]] = True
+
+    slow(marks[kinds == 9])
+    _resolve(pieces, body, is_mark, slow)
+    return pieces
+
+
+def _resolve(pieces, body, is_mark, slow):
+    """What `Delimiters.plain` does to a value, done to the pieces that need it."""
+    start, stop, text, marks = pieces.start, pieces.stop, pieces.text, pieces.marks[:pieces.empty]
+    is_space = body == 32
+    leading = np.searchsorted(marks, np.flatnonzero(is_space[1:] & is_mark[:-1]))
+    trailing = np.searchsorted(marks, np.flatnonzero(is_space[:-1] & is_mark[1:]) + 1) - 1
+    while len(leading := leading[(start[leading] < stop[leading]) & (text[start[leading]] == 32)]):
+        start[leading] += 1
+    while len(trailing := trailing[(trailing >= 0) & (start[trailing] < stop[trailing]) & (text[stop[trailing] - 1] == 32)]):
+        stop[trailing] -= 1
+    quotes = np.flatnonzero((body[:-1] == 34) & (body[1:] == 34))
+    quoted = np.searchsorted(marks, quotes) - 1
+    is_null = (start[quoted] == quotes) & (stop[quoted] == quotes + 2)
+    stop[quoted[is_null]] = start[quoted[is_null]]
+    escaped = np.unique(np.searchsorted(marks, np.flatnonzero(body == 92)) - 1)
+    for i in escaped[stop[escaped] - start[escaped] > 1].tolist():
+        value = _unescaped(bytes(pieces.joined[start[i]:stop[i]]))
+        if value is None:
+            slow(marks[i])
+        else:
+            stop[i] = start[i] + len(value)
+            pieces.joined[start[i]:stop[i]] = value
+
+
+@lru_cache(maxsize=10_000)
+def _unescaped(value):
+    """A value without its escapes; None when that is longer, empty, doubtful or looks like components."""
+    codes = []
+    plain = MARKS.plain(value.decode(), codes).encode()
+    return plain if not codes and 0 < len(plain) <= len(value) and b"^" not in plain else None
+
+
+def as_tokens(pieces):
+    """The pieces as Arrow text without a copy: piece i is element 2 i, what lies between two pieces is the other elements."""
+    offsets = np.empty(2 * len(pieces.start) + 1, np.int32)
+    offsets[:-1:2], offsets[1::2], offsets[-1] = pieces.start, pieces.stop, pieces.stop[-1]
+    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(pieces.joined))
+
+
+def arrange(plain, pieces):
+    """Which rows there are and what each holds, as `message_rows` arranges segments.
+
+    `message` of each row, `first` row and number of rows `n` of each message; `segment[name]` is each row's place in `pieces.line`, -1 for none;
+    `observation` are the OBX lines that count for a row, `row` those rows.
+    """
+    n_messages, of = len(plain.places), plain.of[pieces.line]
+    orders = np.flatnonzero((pieces.kind == SEGMENTS.index("ORC")) | (pieces.kind == SEGMENTS.index("OBR")))
+    is_orc = pieces.kind[orders] == SEGMENTS.index("ORC")
+    begins = is_orc | np.concatenate(([True], (of[orders][1:] != of[orders][:-1]) | ~is_orc[:-1]))[:len(orders)]
+    heads = pieces.line[orders[begins]]
+    n_groups = np.bincount(of[orders[begins]], minlength=n_messages)
+    n = np.where(plain.is_slow, 0, np.maximum(n_groups, 1))
+    first, before = np.cumsum(n) - n, np.cumsum(n_groups) - n_groups
+    message = np.repeat(np.arange(n_messages), n)
+
+    def row_of(lines, of):
+        """The row of each line, -1 before the first group of a message."""
+        rank = np.searchsorted(heads, lines, "right") - before[of]
+        return np.where(rank > 0, first[of] + rank - 1, -1)
+
+    segment = {}
+    for kind, name in enumerate(SEGMENTS):
+        mine = np.flatnonzero((pieces.kind == kind) & ~plain.is_slow[of])[::-1]     # backwards, so that the first one stays
+        rows, shared = np.full(len(message), -1), np.full(n_messages, -1)
+        inside = row_of(pieces.line[mine], of[mine]) if name not in _OF_MESSAGE else np.full(len(mine), -1)
+        shared[of[mine[inside < 0]]] = mine[inside < 0]
+        rows[inside[inside >= 0]] = mine[inside >= 0]
+        segment[name] = np.where(rows < 0, shared[message], rows)
+    observation = np.flatnonzero((plain.codes == code("OBX")) & ~plain.is_slow[plain.of])
+    row = row_of(observation, plain.of[observation])
+    row = np.where((row < 0) & (n_groups[plain.of[observation]] == 0), first[plain.of[observation]], row)
+    return SimpleNamespace(message=message, first=first, n=n, segment=segment, observation=observation[row >= 0], row=row[row >= 0])
+
+
+def piece_at(pieces, place, rows):
+    """The piece that is a component of the first repetition of a field, its first subcomponent, for each row."""
+    name, number, component = place
+    segment = rows.segment[name]
+    begin = pieces.pipes[pieces.pipe[segment] + number - (2 if name == "MSH" else 1)]
+    is_there = pieces.marks[pieces.whole[begin]] < pieces.end[segment]
+    for step in range(1, component):
+        is_there &= pieces.kinds[begin + step] == _HAT
+    return np.where(is_there, pieces.whole[begin + component - 1], pieces.empty)
