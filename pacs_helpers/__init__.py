@@ -14,6 +14,7 @@ from .readers.auditlog import read_audit_log
 from .readers.dicomlog import read_dicom_log
 from .readers.headers import read_headers
 from .readers.hl7log import read_hl7_log
+from .readers.risexport import propose_columns, read_ris_export
 from .site import Site
 from .tables import AccountingError, TableError, conform
 from .views.briefing import write_briefing
@@ -23,7 +24,8 @@ from .views.widgets import ExamCaseFile, FixBench
 
 __all__ = [
     "Site", "TableError", "AccountingError", "conform",
-    "read_headers", "read_hl7_log", "read_dicom_log", "read_archive", "read_audit_log", "summarize_account", "show_rejected",
+    "read_headers", "read_hl7_log", "read_dicom_log", "read_archive", "read_audit_log", "read_ris_export", "propose_columns",
+    "summarize_account", "show_rejected",
     "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_throughput", "summarize_links",

@@ -10,6 +10,7 @@ from .readers.accession import fill_accession_numbers, measure_accession_fields
 from .schemas import NOT_IMAGES
 from .tables import (
     ASSOCIATIONS,
+    EXAMS,
     INSTANCES,
     MESSAGES,
     OPERATIONS,
@@ -40,26 +41,27 @@ class Department(NamedTuple):
     reviewed: tuple = ()
 
 
-def build_department(*, hl7=None, dicom=None, network=None, site):
+def build_department(*, hl7=None, dicom=None, network=None, ris=None, site):
     """Department(orders, studies, reports, patients, events, trace, accession_fields, reviewed) from what the readers returned.
 
     `accession_fields` shows how the field of the accession number was chosen. In `events` and `trace` an accession number
     that systems spell differently (`site.clean_accession` equal) has one spelling: that of the images, else of the order.
     """
-    if hl7 is None and dicom is None:
-        raise TableError("hl7, dicom: give at least one of them; a network log alone names no exam.")
+    if hl7 is None and dicom is None and ris is None:
+        raise TableError("hl7, dicom, ris: give at least one of them; a network log alone names no exam.")
     messages = conform([], MESSAGES) if hl7 is None else hl7.messages
     instances = conform([], INSTANCES) if dicom is None else dicom.instances
     steps = conform([], PERFORMED_STEPS) if dicom is None else dicom.performed_steps
     associations = conform([], ASSOCIATIONS) if network is None else network.associations
     operations = conform([], OPERATIONS) if network is None else network.operations
+    exams = conform([], EXAMS) if ris is None else ris.exams
     fields = measure_accession_fields(messages, site, instances["accession_number"].unique())
     messages = _name_orders(fill_accession_numbers(messages[~_has(messages, "DUPLICATE_MESSAGE")].reset_index(drop=True), fields))
     messages = messages.assign(modality=messages["modality"].map({m: SECTIONS.get(m, m if m in MODALITIES else "") for m in messages["modality"].unique()}))
     studies = _studies(instances[~_has(instances, "DUPLICATE_FILE")])
     orders, reports = _orders(messages), _reports(messages)
     transfers = link_transfers(operations, associations, instances, studies)
-    parts = (messages, instances, studies, steps, transfers, orders, reports, exam_spellings(studies, messages, steps, site))
+    parts = (messages, instances, studies, steps, transfers, orders, reports, exams, exam_spellings(studies, messages, steps, exams, site))
     return Department(orders, studies, reports, _patients(messages), build_events(*parts, site), build_trace(*parts), fields)
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from .site import SH_LENGTH
-from .tables import EVENTS, TRACE, conform
+from .tables import EVENTS, MILESTONES, TRACE, conform
 
 # A device that missed a clock change says an exam ended an hour after it was sent.
 TRANSFER_BEFORE, TRANSFER_AFTER = pd.Timedelta("75min"), pd.Timedelta("60min")
@@ -39,10 +39,10 @@ def best_events(events):
     return usable.drop_duplicates(["accession_number", "milestone"]).drop(columns="_order").sort_index()
 
 
-def build_events(messages, instances, studies, steps, transfers, orders, reports, spelling, site):
+def build_events(messages, instances, studies, steps, transfers, orders, reports, exams, spelling, site):
     """EVENTS of every exam with all sources of each milestone, in time order, with the exam's attributes on each."""
     parts = [*_hl7_orders(messages, site), *_hl7_reports(messages, reports, site), _event(_arrivals(messages, orders), "arrived", "arrived_at", "hl7", "EVN-2", 1, site),
-             *_dicom(studies, instances, site), *_mpps(steps, site), _network(transfers)]
+             *_dicom(studies, instances, site), *_mpps(steps, site), _network(transfers), *_ris(exams, site)]
     events = pd.concat([p for p in parts if len(p)] or [conform([], EVENTS)], ignore_index=True)
     events = _name_exams(events, messages, studies, spelling).sort_values("at", kind="stable")
     final = events[(events["milestone"] == "final") & (events["accession_number"] != "")].groupby("accession_number")["at"].min()
@@ -53,7 +53,7 @@ def build_events(messages, instances, studies, steps, transfers, orders, reports
     events = events.assign(exam=alone.where(unnamed, ""))
     exam = ["accession_number", "study_instance_uid", "exam", "milestone", "source_field"]
     events = events[~(events["milestone"].isin(_FIRST_ONLY) & events.duplicated(exam))].drop_duplicates([*exam, "at"]).drop(columns="exam")
-    return conform(_stamp(events, orders, reports, studies, spelling).sort_values(["at", "accession_number", "rank"], kind="stable").reset_index(drop=True), EVENTS)
+    return conform(_stamp(events, orders, reports, studies, exams, spelling).sort_values(["at", "accession_number", "rank"], kind="stable").reset_index(drop=True), EVENTS)
 
 
 def _event(rows, milestone, column, source, field, rank, site=None, source_id="message_control_id"):
@@ -150,6 +150,11 @@ def _mpps(steps, site):
         yield _event(rows, milestone, column, "mpps", field, 3 if milestone == "cancelled" else 1, site, source_id="performed_procedure_step_id")
 
 
+def _ris(exams, site):
+    for milestone in MILESTONES:
+        yield _event(exams, milestone, f"{milestone}_at", "ris", f"{milestone} of the RIS export", 2, site, source_id="placer_order_number")
+
+
 def _network(transfers):
     out = _event(transfers.assign(accession_number=""), "images_available", "ended_at", "network", "C-STORE", 1, source_id="association_id")
     # The archive is the receiver of most instances; a later copy to a workstation makes nothing available.
@@ -197,13 +202,13 @@ def _name_exams(events, messages, studies, spelling):
     return events.assign(accession_number=look_up(filled, spelling))
 
 
-def exam_spellings(studies, messages, steps, site):
+def exam_spellings(studies, messages, steps, exams, site):
     """The one spelling of every accession number, by number: that of the images, else of the order, else of the first to name it.
 
     Long numbers that only the cut at 16 characters (VR SH) would make equal stay apart.
     """
     is_order = messages["message_type"].isin(ORDER_TYPES)
-    values = pd.concat([t["accession_number"] for t in (studies, messages[is_order], messages, steps)]).drop_duplicates()
+    values = pd.concat([t["accession_number"] for t in (studies, messages[is_order], messages, steps, exams)]).drop_duplicates()
     values = pd.Series(values[values != ""].to_numpy(), dtype="str")
     clean = values.map(site.clean_accession)
     long = clean[values.str.len() > SH_LENGTH]
@@ -212,9 +217,9 @@ def exam_spellings(studies, messages, steps, site):
     return pd.concat([spelling, pd.Series({"": ""})])
 
 
-def _stamp(events, orders, reports, studies, spelling):
+def _stamp(events, orders, reports, studies, exams, spelling):
     for name in ("modality", "patient_class", "priority", "section"):
-        known = pd.concat([t.loc[(t[name] != "") & (t["accession_number"] != ""), ["accession_number", name]] for t in (studies, orders, reports) if name in t])
+        known = pd.concat([t.loc[(t[name] != "") & (t["accession_number"] != ""), ["accession_number", name]] for t in (studies, orders, reports, exams) if name in t])
         value = known.assign(exam=look_up(known["accession_number"], spelling)).drop_duplicates("exam").set_index("exam")[name]
         found = look_up(events["accession_number"], value)
         if name in studies:
@@ -227,7 +232,7 @@ _SAID = {"P": "preliminary report", "F": "final report", "C": "corrected report"
 _ORDERED = {"NW": "new order", "XO": "order changed", "CA": "order cancelled", "SC": "order status", "OC": "order cancelled", "DC": "order discontinued", "RE": "result"}
 
 
-def build_trace(messages, instances, studies, steps, transfers, orders, reports, spelling):
+def build_trace(messages, instances, studies, steps, transfers, orders, reports, exams, spelling):
     """TRACE of every exam: each message, arrival, merge, performed step, series and transfer in its lane, in plain words without a patient's value."""
     about = messages[(messages["accession_number"] != "") | (messages["study_instance_uid"] != "")]
     asked = about[about["message_type"].isin((*ORDER_TYPES, "SIU"))]

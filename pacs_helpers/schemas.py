@@ -99,6 +99,13 @@ OPERATIONS = {
     "sop_class_uid": (TEXT, "(0000,0002)"), "sop_instance_uid": (TEXT, "(0000,1000)"), "modality": (TEXT, "from the SOP class or the log"),
     "n_bytes": (COUNT, "bytes of the data set"), "n_bytes_source": (BYTES_SOURCES, "what n_bytes stands on"), **_TRACED,
 }
+EXAMS = {
+    "accession_number": (TEXT, "exam"), **_PERSON, "placer_order_number": (TEXT, "of the order"), "filler_order_number": (TEXT, "of the department"),
+    "study_instance_uid": (TEXT, "study, if the RIS knows it"), "modality": (TEXT, "as the RIS writes it"), "procedure_code": (TEXT, "exam code"),
+    "procedure_name": (TEXT, "exam name"), "patient_class": (TEXT, "inpatient, outpatient ..."), "priority": (TEXT, "as the RIS writes it"), "section": (TEXT, "site or section"),
+    "result_status": (TEXT, "as the RIS writes it"), "principal_interpreter": (TEXT, "who reads it"),
+    **{f"{milestone}_at": (INSTANT, f"when it was {milestone.replace('_', ' ')}") for milestone in MILESTONES}, **_RAW, **_TRACED,
+}
 AUDIT = {
     "event_id": (TEXT, "EventID, a code of DCM such as 110103, DICOM Instances Accessed"), "event_type": (TEXT, "EventTypeCode, all of them, space-separated"),
     "event_at": (INSTANT, "EventDateTime"), "is_zoned": (FLAG, "EventDateTime has an offset"), "action": (TEXT, "EventActionCode: C, R, U, D or E"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .tables import MILESTONES, TableError, nearest
+from .tables import EXAMS, MILESTONES, TableError, nearest
 
 ACCESSION_FIELDS = {"OBR-18": "obr_18", "OBR-3": "obr_3", "ORC-3": "orc_3", "OBR-20": "obr_20", "OBR-2": "obr_2",
                     "ORC-2": "orc_2", "IPC-1": "ipc_1"}
@@ -16,11 +16,14 @@ STATUS_WORDS = {"final": "F", "preliminary": "P", "prelim": "P", "corrected": "C
                 "canceled": "X", "partial": "A", "scheduled": "S", "arrived": "ARRIVED", "completed": "CM",
                 "in process": "IP", "in progress": "IP"}
 SH_LENGTH = 16      # Accession Number is VR SH, PS3.5 table 6.2-1
+RIS_FIELDS = ("date_order", *(c.removesuffix("_at") if c.removesuffix("_at") in MILESTONES else c for c in EXAMS if not c.startswith("source_") and c not in ("raw", "precision", "problems")))
+DATE_ORDERS = ("day first", "month first")
 _KEYS = {
-    "": {"name": str, "time_zone": str, "accession": dict, "ae_titles": dict, "statuses": dict, "targets": dict, "working_hours": dict},
+    "": {"name": str, "time_zone": str, "accession": dict, "ae_titles": dict, "statuses": dict, "targets": dict, "working_hours": dict, "ris": dict},
     "accession": {"hl7_field": str, "strip_prefixes": list, "ignore_leading_zeros": bool},
     "ae_titles": {"name": str, "place": str, "modality": str, "owner": str},
     "targets": {"minutes": (int, float), "share": (int, float)},
+    "ris": dict.fromkeys(RIS_FIELDS, str),
     "working_hours": {"weekdays": str, "holidays": str},
 }
 
@@ -38,6 +41,7 @@ class Site:
     statuses: dict = field(default_factory=dict)
     targets: dict = field(default_factory=dict)
     working_hours: dict = field(default_factory=dict)
+    ris: dict = field(default_factory=dict)
 
     def __post_init__(self):
         try:
@@ -45,6 +49,8 @@ class Site:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise TableError(f"time_zone: '{self.time_zone}' is not an IANA time zone; write one such as 'America/Chicago'.") from None
         base = self.hl7_field.removesuffix(".1")
+        if self.ris.get("date_order", DATE_ORDERS[0]) not in DATE_ORDERS:
+            raise TableError(f"date_order: '{self.ris['date_order']}' is not one of {', '.join(DATE_ORDERS)}.")
         if base != "auto" and base not in ACCESSION_FIELDS:
             raise TableError(f"hl7_field: '{self.hl7_field}' is not 'auto' or one of {', '.join(ACCESSION_FIELDS)}."
                              f"{nearest(self.hl7_field, ACCESSION_FIELDS)}")
@@ -114,7 +120,7 @@ def _check(given, section, file, text):
             raise TableError(f"{where}: unknown key '{key}'{inside}.{nearest(key, allowed)} Known: {', '.join(allowed)}.")
         if not isinstance(value, allowed[key]) or (isinstance(value, bool) and allowed[key] is not bool):
             raise TableError(f"{where}: '{key}' has the wrong kind of value.")
-        if key in ("accession", "working_hours") and not section:
+        if key in ("accession", "working_hours", "ris") and not section:
             _check(value, key, file, text)
         if key in ("ae_titles", "targets") and not section:
             for name, entry in value.items():

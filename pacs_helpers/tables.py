@@ -11,6 +11,7 @@ from .schemas import (  # noqa: F401  the schemas are read from here by every ot
     CANDIDATES,
     COUNT,
     EVENTS,
+    EXAMS,
     FINDINGS,
     FLAG,
     INSTANCES,

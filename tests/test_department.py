@@ -6,7 +6,7 @@ import pytest
 from pacs_helpers.department import build_department, measure_period
 from pacs_helpers.milestones import best_events
 from pacs_helpers.site import Site
-from pacs_helpers.tables import ASSOCIATIONS, EVENTS, INSTANCES, MESSAGES, OPERATIONS, PERFORMED_STEPS, TableError, conform
+from pacs_helpers.tables import ASSOCIATIONS, EVENTS, EXAMS, INSTANCES, MESSAGES, OPERATIONS, PERFORMED_STEPS, TableError, conform
 
 SITE = Site(time_zone="America/Chicago", hl7_field="OBR-3")
 DAY = "2025-11-10T"
@@ -348,3 +348,16 @@ def test_empty_tables_give_an_empty_department():
 def test_the_period_is_that_of_the_messages_without_years_to_come():
     messages = [order("NW", "08:00"), report("F", "11:00"), {**order("NW", "09:00", "A2"), "message_at": "2999-01-01T00:00Z", "message_control_id": "O9"}]
     assert measure_period(build(messages)) == (pd.Timestamp(f"{DAY}08:00Z"), pd.Timestamp(f"{DAY}11:00Z"))
+
+
+# RIS export
+
+def test_a_ris_export_tells_milestones_beside_the_feeds_or_alone():
+    exams = conform([{"accession_number": "0A1", "modality": "CT", "ordered_at": f"{DAY}08:00Z", "exam_ended_at": f"{DAY}09:00Z", "final_at": f"{DAY}11:00Z"}], EXAMS)
+    alone = build_department(ris=SimpleNamespace(exams=exams), site=SITE)
+    assert alone.events[["accession_number", "milestone", "source", "modality"]].astype("str").values.tolist() == [["0A1", m, "ris", "CT"] for m in ("ordered", "exam_ended", "final")]
+    messages = conform([report("F", "10:00", source_file="feed.hl7", source_offset=0)], MESSAGES)
+    both = build_department(hl7=SimpleNamespace(messages=messages), ris=SimpleNamespace(exams=exams), site=SITE)
+    finals = both.events[both.events["milestone"] == "final"]
+    assert set(finals["accession_number"]) == {"A1"} and set(finals["source"].astype("str")) == {"hl7", "ris"}
+    assert at(both, "final") == ["10:00:00"] and at(both, "exam_ended") == ["09:00:00"]
