@@ -11,6 +11,7 @@ from .milestones import best_events
 from .readers.account import show_rejected, summarize_account
 from .readers.archive import read_archive
 from .readers.auditlog import read_audit_log
+from .readers.capture import read_capture
 from .readers.dicomlog import read_dicom_log
 from .readers.headers import read_headers
 from .readers.hl7log import read_hl7_log
@@ -20,16 +21,17 @@ from .tables import AccountingError, TableError, conform
 from .views.briefing import write_briefing
 from .views.casefile import explain_gaps, plot_exam
 from .views.charts import plot_backlog, plot_findings, plot_throughput, plot_turnaround, plot_turnaround_by
+from .views.messages import explore_message
 from .views.widgets import ExamCaseFile, FixBench
 
 __all__ = [
     "Site", "TableError", "AccountingError", "conform",
-    "read_headers", "read_hl7_log", "read_dicom_log", "read_archive", "read_audit_log", "read_ris_export", "propose_columns",
+    "read_headers", "read_hl7_log", "read_dicom_log", "read_capture", "read_archive", "read_audit_log", "read_ris_export", "propose_columns",
     "summarize_account", "show_rejected",
     "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_throughput", "summarize_links",
     "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",
-    "plot_turnaround", "plot_turnaround_by", "plot_backlog", "plot_findings", "plot_throughput", "plot_exam", "explain_gaps",
+    "plot_turnaround", "plot_turnaround_by", "plot_backlog", "plot_findings", "plot_throughput", "plot_exam", "explain_gaps", "explore_message",
     "FixBench", "ExamCaseFile", "write_briefing",
 ]

@@ -49,9 +49,14 @@ def read_hl7_log(path, *, site, executor=None):
     rejected, sources = close_account(rejected, sources, unit="bytes")
     digests, numbers = columns.pop("_digest", []), columns.pop("_message", [])
     messages = conform({name: _series(columns.pop(name), kind) for name, (kind, _) in MESSAGES.items() if name in columns}, MESSAGES)
+    return HL7Log(finish_messages(messages, digests, numbers, site), rejected, sources)
+
+
+def finish_messages(messages, digests, numbers, site):
+    """`messages` with what only all of them together tell: repeats, and the field of the accession number. `digests` and `numbers` are of each row's message."""
     if len(messages):
         _mark_repeats(messages, np.concatenate(digests), np.concatenate(numbers))
-    return HL7Log(fill_accession_numbers(messages, measure_accession_fields(messages, site)), rejected, sources)
+    return fill_accession_numbers(messages, measure_accession_fields(messages, site))
 
 
 def _series(pieces, kind):

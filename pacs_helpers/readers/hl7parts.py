@@ -170,7 +170,7 @@ def _walk(part, data, place, words, is_block, is_last):
 
 
 def _add_walk(part, walk, place, *, is_utf8=False, is_last=True):
-    part.rows += [row for message in walk.messages for row in _rows_of(message, part.site, is_utf8, place)]
+    part.rows += [row for message in walk.messages for row in rows_of(message, part.site, is_utf8, place)]
     part.batches += [(place(at), name, count) for at, name, count in walk.batches]
     part.n_before += len(walk.messages)
     if walk.messages and is_last:
@@ -216,7 +216,11 @@ def _read_whole(part):
     _add_columns(part, None)
 
 
-def _rows_of(message, site, is_utf8, place):
+def rows_of(message, site, is_utf8, place):
+    """The rows of a found message with `_digest`, `_found` (problems of its place in the file) and `_is_half` (one end of its frame is missing).
+
+    `place` gives the byte of the file for a byte of what was walked; `is_utf8` as for decode_message.
+    """
     segments, codes = decode_message(message, is_utf8=is_utf8)
     received_at, code, direction, peer = _read_words(message.words, site.time_zone)
     rows = message_rows(segments, [*codes, code] if code else codes, zone=site.time_zone, status=lambda word: site.status(word) if word else "")

@@ -1,0 +1,139 @@
+"""Packet captures -> the DICOM associations and HL7 messages that went over the wire, and the account of every byte.
+
+Bytes in rows are those of DICOM and MLLP streams; framing are packet headers, acknowledgments and repeated bytes of these streams.
+"""
+
+import gzip
+import hashlib
+import itertools
+import os
+import time
+import zlib
+from collections import Counter, defaultdict
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..site import Site
+from ..tables import ASSOCIATIONS, MESSAGES, OPERATIONS, TableError, conform
+from .account import close_account, list_files, reject, run_over, source_row
+from .associations import Moment, end_all, new_record, table_rows
+from .hl7log import finish_messages
+from .packets import ACK, SYN, read_packets
+from .streams import Stream
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Capture(NamedTuple):
+    associations: pd.DataFrame
+    operations: pd.DataFrame
+    messages: pd.DataFrame
+    rejected: pd.DataFrame
+    sources: pd.DataFrame
+
+
+def read_capture(path, *, site, executor=None):
+    """Capture(associations, operations, messages, rejected, sources) of the pcap and pcapng files at `path`: a file, a folder or a list, .gz too.
+
+    Associations and operations are those of DICOM connections, with exact times and sizes (`data_ended_at` is the last packet of a data set);
+    messages those of MLLP connections, `received_at` the packet that completed them. Connections of other kinds are a row of rejected each, packets
+    that are not TCP one row a kind. Where packets are missing, what they prove is kept with PACKETS_LOST.
+    """
+    if not isinstance(site, Site):
+        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    files, rejected = list_files(path)
+    tables = defaultdict(list)
+    for part in run_over(read_file, [(file, site) for file in sorted(files)], executor):
+        for name, rows in part.items():
+            tables[name] += rows
+    rejected, sources = close_account([*rejected, *tables["rejected"]], tables["sources"], unit="bytes")
+    return Capture(conform(tables["associations"], ASSOCIATIONS), conform(tables["operations"], OPERATIONS), _messages(tables["messages"], site), rejected, sources)
+
+
+def _messages(rows, site):
+    is_first = np.array([row["_is_first"] for row in rows], bool)
+    digests = np.frombuffer(b"".join(row["_digest"] for row in rows), np.int64).reshape(-1, 2)
+    table = conform([{name: row[name] for name in MESSAGES if name in row} for row in rows], MESSAGES)
+    return finish_messages(table, [digests], [np.cumsum(is_first) - 1], site)
+
+
+def read_file(unit):
+    """The rows of each table, of `(file, site)`."""
+    file, site = unit
+    started = time.perf_counter()
+    wire = _Wire(file, site)
+    try:
+        with open(file, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            stream.seek(0)
+            is_packed = stream.read(2) == b"\x1f\x8b"
+            stream.seek(0)
+            n_bytes = _read_stream(wire, gzip.GzipFile(fileobj=stream) if is_packed else stream)
+    except PermissionError:
+        digest, n_bytes = "", 0
+        wire.rejected.append(reject(file, 0, 0, "PERMISSION", "the file cannot be opened; ask for read access and load again"))
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        n_bytes = wire.n_seen
+        wire.rejected.append(reject(file, n_bytes, 0, "TRUNCATED_GZIP", "the packed file ends early or is damaged; copy it again"))
+    except OSError as error:
+        digest, n_bytes = "", wire.n_seen
+        wire.rejected.append(reject(file, n_bytes, 0, "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back"))
+    wire.close()
+    associations, operations = table_rows(wire.record)
+    rows = {"associations": associations, "operations": operations, "messages": wire.messages, "rejected": wire.rejected}
+    n_rows = len(associations) + len(wire.messages)
+    return {**rows, "sources": [source_row(file, n_bytes=n_bytes, n_bytes_in_rows=wire.counts["rows"], n_bytes_rejected=sum(r["n_bytes"] for r in wire.rejected),
+                                           n_bytes_framing=wire.counts["framing"], n_rows=n_rows, n_rejected=len(wire.rejected), sha256=digest, started=started)]}
+
+
+def _read_stream(wire, stream):
+    """The size of the capture, once all its packets are taken."""
+    try:
+        for packet in read_packets(stream):
+            wire.take(packet)
+    except ValueError:
+        size = stream.seek(0, os.SEEK_END)
+        code, reason = ("UNKNOWN_FORMAT", "no pcap or pcapng file; export the capture again in one of these formats") if size else ("EMPTY_FILE", "0 bytes; ask for it again")
+        wire.rejected.append(reject(wire.file, 0, size, code, reason))
+        return size
+    return wire.n_seen
+
+
+class _Wire:
+    """The connections of one capture."""
+
+    def __init__(self, file, site):
+        self.file, self.site, self.n_seen = file, site, 0
+        self.record, self.numbers = new_record(itertools.count(1), has_pid=True), itertools.count(1)
+        self.connections, self.messages, self.rejected, self.counts, self.others, self.holed = {}, [], [], Counter(), {}, []
+
+    def take(self, packet):
+        self.n_seen = packet.offset + packet.n_bytes
+        if packet.kind:
+            first, n, size = self.others.get(packet.kind, (packet.offset, 0, 0))
+            self.others[packet.kind] = first, n + 1, size + packet.n_bytes
+            return
+        ends = (packet.source, packet.target)
+        stream = self.connections.get(ends) or self.connections.get(ends[::-1])
+        if stream is None or packet.flags & (SYN | ACK) == SYN and stream.is_new_start(packet):
+            if stream:
+                stream.close()
+                self.connections.pop(ends, None), self.connections.pop(ends[::-1], None)
+            stream = self.connections[ends] = Stream(self, packet)
+        stream.take(packet)
+
+    def close(self):
+        for stream in self.connections.values():
+            stream.close()
+        end_all(self.record)
+        for association in self.holed:
+            association.is_counted = False      # requests are among what was lost
+        for kind, (first, n, size) in self.others.items():
+            code, reason = ("TRUNCATED", "the file ends inside a packet; copy it again") if kind == "cut" else ("OTHER_TRAFFIC", f"{n:,} {kind}; nothing to do")
+            self.rejected.append(reject(self.file, first, size, code, reason))
+
+    def moment(self, packet):
+        return Moment(self.file, packet.offset, _EPOCH + timedelta(microseconds=packet.at), "")
