@@ -27,7 +27,7 @@ class Moment(NamedTuple):
 def new_record(numbers, *, has_pid=False):
     """The state of one program. `numbers` counts the associations of the load; `has_pid`: keys are process ids, children may be forked."""
     return SimpleNamespace(numbers=numbers, has_pid=has_pid, associations=[], operations=[], pending=[], pools=[],
-                           dumps={}, stores=[], closed=[], n_acknowledged=0, n_cleaned=0)
+                           dumps={}, asking={}, stores=[], closed=[], n_acknowledged=0, n_cleaned=0)
 
 
 def receive(record, key, moment, **fields):
@@ -67,7 +67,7 @@ def acknowledge(record, key, moment, *, is_sub=False):
 
 
 def _new_pool(record, speakers):
-    pool = SimpleNamespace(members=[], speakers=speakers, ends=[], operations=[], is_mixed=False, n_marked=0, is_getting=False)
+    pool = SimpleNamespace(members=[], speakers=speakers, ends=[], operations=[], is_mixed=False, n_marked=0, is_getting=False, is_partly_read=False)
     record.pools.append(pool)
     return pool
 
@@ -104,7 +104,7 @@ def request(record, pool, service, moment, **fields):
     row = {"service": service, "started_at": moment.at, "n_bytes_source": "missing", "association_id": "",
            "source_file": moment.file, "source_offset": moment.offset, "problems": moment.problem}
     describe(row, **fields)
-    operation = SimpleNamespace(row=row, told=set(), is_open=True, is_reversed=False, destination="", dots=0)
+    operation = SimpleNamespace(row=row, told=set(), is_open=True, is_reversed=False, destination="", number="", dots=0)
     if pool.is_mixed:
         row["problems"] = add_problem(row["problems"], "AMBIGUOUS_ASSOCIATION")
     else:
@@ -189,7 +189,7 @@ def _settle(pool):
         row = association.row
         row["outcome"] = outcomes[0] if len(set(outcomes)) == 1 else None
         describe(row, reason=reasons[0] if len(set(reasons)) == 1 else "")
-        association.is_counted = not any(o.row["association_id"] == "" for o in pool.operations)
+        association.is_counted = not pool.is_partly_read and not any(o.row["association_id"] == "" for o in pool.operations)
         if pool.is_mixed:
             continue
         if moments[0]:

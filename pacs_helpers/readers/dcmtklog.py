@@ -20,9 +20,9 @@ LAYOUTS = (     # name, kind of clock, how a line begins; the first that fits a 
      r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d))\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d+)$"),
     ("DCMTK with process id", "dated",
      r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) \[(?P<who>\d+)\] (?:dcmtk\S* )?" + _LEVEL + r"\b:? *(?P<text>.*)"),
-    ("DCMTK file", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) +" + _LEVEL + r":(?: (?P<text>.*))?"),
-    ("DCMTK console", "no_date", r"(?P<stamp>\d\d:\d\d:\d\d) +" + _LEVEL + r":(?: (?P<text>.*))?"),
-    ("DCMTK native", "none", r"[FEWIDT]:(?: (?P<text>.*))?"),
+    ("DCMTK file", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) +" + _LEVEL + r":(?: |$)(?P<text>.*)"),
+    ("DCMTK console", "no_date", r"(?P<stamp>\d\d:\d\d:\d\d) +" + _LEVEL + r":(?: |$)(?P<text>.*)"),
+    ("DCMTK native", "none", r"[FEWIDT]:(?: |$)(?P<text>.*)"),
 )
 EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
     ("field", DUMP_FIELD),
@@ -36,8 +36,8 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
     ("acknowledged", r"Association (?:Acknowledged|Accepted) \("),
     ("rejected", r"Refusing Association \((?P<reason>.*)\)|Association Rejected"),
     ("not_received", r"(?:Failed to receive association|Receiving Association failed|Association Request Failed): " + _FAULT),
-    ("request", r"(?:Received|Sending) (?P<word>Echo|Store|Find|Move|Get)(?: SCP RQ| SCP:| Request)(?:.*?, (?P<code>\w+)\))?"),
-    ("response", r"Received (?P<word>Echo|Store|Find|Move|Get) Response(?: \((?P<words>.*)\))?"),
+    ("request", r"(?:Received|Sending) (?P<word>(?:C-)?(?:Echo|Store|Find|Move|Get|ECHO|STORE|FIND|MOVE|GET))(?: SCP RQ| SCP:| Request)(?:.*?, (?P<code>\w+)\))?"),
+    ("response", r"Received (?P<word>(?:C-)?(?:Echo|Store|Find|Move|Get|ECHO|STORE|FIND|MOVE|GET)) Response(?: \((?P<words>.*)\))?"),
     ("response", r"(?:Worklist )?(?P<word>Find|Move|Get) SCP Response \d+ (?:\[status: |\()(?P<words>[^\])]*)"),
     ("data", r"DIMSE receiveDataSetIn\w+: (?P<n>\d+) bytes read"),
     ("stored", r"storing DICOM file: (?:.*[/\\])?(?:(?P<code>\w{2,3})\.(?P<uid>[0-9.]+))?"),
@@ -54,13 +54,14 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
     ("object", r"(?P<calling_ae_title>[^|]*)\|(?P<called_ae_title>[^|]*)\|[^|]*\|"
                r"(?:(?P<code>\w{2,3})\.)?(?P<uid>[0-9.]+)?[^|]*\|(?P<n>\d+)$"),
 ))
-DOTS = re.compile(r"(?:(?:RECV|XMIT): ?|\.+)+")
-_ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', pattern.pattern)})" for _, pattern in EVENTS))
+MORE = r"(?:(?:RECV|XMIT): ?|\.+)+"
+DOTS = re.compile(MORE)
+ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', pattern.pattern)})" for _, pattern in EVENTS))
 
 
 def follow_line(record, key, text, moment):
     """True when the text of a line says something about an association. `moment()` is where and when."""
-    if not _ANY.match(text):
+    if not ANY.match(text):
         return False
     name, found = next((name, found) for name, pattern in EVENTS if (found := pattern.match(text)))
     _HANDLERS[name](record, key, moment(), {k: v for k, v in found.groupdict().items() if v})

@@ -18,22 +18,18 @@ import pandas as pd
 
 from ..site import Site
 from ..tables import ASSOCIATIONS, OPERATIONS, TableError, conform
-from . import dcmtklog, orthanclog
-from .account import close_account, list_files, read_bytes, reject, run_over, source_row
+from . import dcm4chelog, dcmtklog, orthanclog, pynetdicomlog, tsharklog
+from .account import Blocks, close_account, list_files, reject, run_over, source_row
 from .associations import Moment, mark_open, new_record, table_rows
 from .logclock import check_date, check_year, new_clock, see_stamp, stamp_instant
+from .loglines import LONGEST_LINE, RECENT, REPEATS_ARE_COPIES, STAMPED, compile_run, open_envelope, skip_run, whole_lines
 
 MOST_REJECTED = 1_000       # rows of rejected per file; further runs are added up in one row per code
-RECENT = 300                # lines looked back for a repeat
 ROTATED = re.compile(r"(?P<stem>.+?)(?:\.(?P<number>\d{1,3})|-(?P<day>\d{8}))?(?:\.gz)?$")
 CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\r\x1b")
-SYSLOG = re.compile(r"(?:<\d{1,3}>)?(?:\d )?(?P<stamp>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) \S+ "
-                    r"(?P<program>[^\s:\[\]]+)(?:\[(?P<pid>\d+)\])?: ?(?P<rest>.*)")
-STAMPED = re.compile(r"\W{0,2}(?:\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d)")
+_STAMPED = re.compile(STAMPED)
 STRANGERS = tuple((name, re.compile(pattern, re.M)) for name, pattern in (
-    ("pynetdicom", rb"\bpynetdicom[. ]|^I: (?:Accepting Association|Association Released|Association Accepted)\r?$|"
-                   rb"^D: =+ \w+ A-ASSOCIATE-\w\w PDU|^I: .*Status: 0x"),
-    ("dcm4che", rb"org\.dcm4che"), ("HL7 messages", rb"^\W?MSH\|"), ("JSON", rb"\A\s*[\[{]"), ("XML", rb"\A\s*<"),
+    ("HL7 messages", rb"^\W?MSH\|"), ("JSON", rb"\A\s*[\[{]"), ("XML", rb"\A\s*<"),
     ("UTF-16 text (save it as UTF-8)", rb"\A(?:\xff\xfe|\xfe\xff)"),
 ))
 
@@ -46,22 +42,28 @@ class DicomLog(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a line begins: `kind` of clock, `dialect` is the module whose events its text holds."""
+    """How a line begins: `kind` of clock, `dialect` is the module whose events its text holds.
+
+    A file is in the first layout whose `probe` its beginning holds: the pattern itself, or words that only this program writes.
+    """
 
     name: str
     kind: str
     pattern: re.Pattern
     probe: re.Pattern
+    run: re.Pattern | None
     dialect: object
 
 
-LAYOUTS = tuple(Layout(name, kind, re.compile(pattern), re.compile(b"^" + pattern.removesuffix("$").encode(), re.M), dialect)
-                for dialect in (orthanclog, dcmtklog) for name, kind, pattern in dialect.LAYOUTS)
+LAYOUTS = tuple(Layout(name, kind, re.compile(pattern), re.compile((*sign, "(?m)^" + pattern.removesuffix("$"))[0].encode()),
+                       compile_run(pattern, dialect.ANY, dialect.MORE), dialect)
+                for dialect in (orthanclog, dcm4chelog, pynetdicomlog, dcmtklog, tsharklog) for name, kind, pattern, *sign in dialect.LAYOUTS)
 
 
 def read_dicom_log(path, *, site, executor=None, year=None, start_date=None):
-    """DicomLog(associations, operations, rejected, sources) of Orthanc's and DCMTK's logs at `path`: a file, a folder or a list, .gz too.
+    """DicomLog(associations, operations, rejected, sources) of the logs at `path`: a file, a folder or a list, .gz too.
 
+    Read are Orthanc's, DCMTK's, dcm4che's and pynetdicom's, plain or inside syslog or a journal's JSON lines, and tshark's field exports.
     Rotated files (`.1`, `-20261124`) are read oldest first as one log. A clock without offset is in `site.time_zone`. Orthanc logs no year:
     `year` is that of the first line, else the latest that is not after the file was last written. A clock without date is rejected
     (NO_DATE) until `start_date`, the day of the first line, is given. Parallel associations that a log does not tell apart have
@@ -116,31 +118,41 @@ def read_rotation(unit):
 
 
 def _read_file(log, file):
-    started = time.perf_counter()
-    data, digest, faults = read_bytes(file)
-    data = data or b""
-    tally = SimpleNamespace(file=file, n_bytes=len(data), digest=digest, rejected=list(faults), in_rows=0, framing=0, started=started)
-    layout = _find_layout(data)
-    problem = _whole_file_problem(log, file, data, layout) if data or not faults else None
-    if problem:
-        tally.rejected.append(reject(file, 0, len(data), *problem))
-        return tally
-    offset, lines, modified_at = 0, data.splitlines(keepends=True), _modified_at(file)
-    n_repeated = 0 if layout and layout.kind == "none" else _repeated(log.tail, lines)
-    for number, line in enumerate(lines):
-        if number < n_repeated:
-            verdict = "DUPLICATE_LINE"
-        elif number == len(lines) - 1 and not line.endswith((b"\n", b"\r")):
-            verdict = "PARTIAL_LINE"
-        else:
-            verdict = _read_line(log, layout, file, offset, line, modified_at)
-        _count(tally, verdict, offset, len(line))
-        offset += len(line)
-    log.tail = lines[-RECENT:]
-    if tally.framing and not tally.in_rows:
+    blocks = Blocks(file)
+    tally = SimpleNamespace(file=file, n_bytes=0, digest="", rejected=[], in_rows=0, framing=0, started=time.perf_counter())
+    layout, problem, modified_at, tail = None, None, _modified_at(file), []
+    for data in whole_lines(blocks):
+        start, at = tally.n_bytes, 0
+        tally.n_bytes += len(data)
+        if not start:
+            layout = _find_layout(data)
+            problem = _whole_file_problem(log, file, data, layout)
+            repeated = b"" if layout and layout.kind == "none" else _repeated(log.tail, data.splitlines(keepends=True)[:RECENT])
+            if repeated and not problem:
+                _count(tally, "DUPLICATE_LINE", 0, at := len(repeated))
+        if problem:
+            continue
+        while at < len(data):
+            stream = log.streams.get("")
+            if stream and stream.layout is layout and layout.run and (run := layout.run.match(data, at)) and (verdict := skip_run(stream, run)):
+                _count(tally, verdict, start + at, run.end() - at)
+                at = run.end()
+                continue
+            for line in data[at:data.find(b"\n", at) + 1 or len(data)].splitlines(keepends=True):
+                is_cut = not line.endswith((b"\n", b"\r"))
+                verdict = (("LINE_TOO_LONG" if len(line) >= LONGEST_LINE else "PARTIAL_LINE") if is_cut
+                           else _read_line(log, layout, file, start + at, line, modified_at))
+                _count(tally, verdict, start + at, len(line))
+                at += len(line)
+        tail = (tail + data.splitlines(keepends=True))[-RECENT:]
+    tally.digest = blocks.digest
+    if problem or not (tally.n_bytes or blocks.rejected):
+        tally.rejected.append(reject(file, 0, tally.n_bytes, *(problem or ("EMPTY_FILE", "0 bytes; ask for it again"))))
+    elif tally.framing and not tally.in_rows:
         name = layout.name if layout else "syslog"
-        tally.framing, tally.rejected = 0, [*faults, reject(file, 0, len(data), "NO_ASSOCIATIONS", (
+        tally.framing, tally.rejected = 0, [reject(file, 0, tally.n_bytes, "NO_ASSOCIATIONS", (
             f"a {name} log without any association; if the server was in use, set its log level to verbose and load again"))]
+    log.tail, tally.rejected = tail, [*blocks.rejected, *tally.rejected]
     return tally
 
 
@@ -153,10 +165,11 @@ def _modified_at(file):
 
 REASONS = {
     "DUPLICATE_LINE": "the same lines stand before, as rotation leaves them; read once",
+    "LINE_TOO_LONG": f"a line of more than {LONGEST_LINE >> 20} MB; ask for the log again if it should be whole here",
     "PARTIAL_LINE": "the last line has no end, it is being written; it is read when the log is loaded again",
     "NOT_TEXT": "bytes that are not text; ask for the log again if it should be whole here",
     "UNKNOWN_FORMAT": "lines that are not in the layout of the rest of this log",
-    "OTHER_PROGRAM": "lines of a program that is neither Orthanc nor DCMTK; leave them out or load them with another reader",
+    "OTHER_PROGRAM": "lines of a program that is not read here; leave them out or load them with another reader",
 }
 
 
@@ -189,27 +202,26 @@ def _find_layout(data):
 def _is_mostly(layout, data):
     """Whether most of the first lines are in the layout: a single letter and a colon begin lines of many kinds of text."""
     lines = [line for line in data[:40_000].splitlines() if line.strip(b". \r\n")]
-    fitting = sum(bool(layout.probe.match(line)) or line.startswith((b"RECV", b"XMIT")) for line in lines)
-    return fitting * 2 >= len(lines) and not STRANGERS[0][1].search(data)
+    begin = re.compile(layout.pattern.pattern.encode())
+    fitting = sum(bool(begin.match(line)) or line.startswith((b"RECV", b"XMIT")) for line in lines)
+    return fitting * 2 >= len(lines)
 
 
 def _whole_file_problem(log, file, data, layout):
     """`(code, reason)` why nothing of the file can be used, or None."""
-    if not data:
-        return "EMPTY_FILE", "0 bytes; ask for it again"
     if layout and layout.kind == "no_date" and not log.start_date:
         day = _modified_at(file).astimezone(ZoneInfo(log.zone)).date()
         return "NO_DATE", f"a {layout.name} log has times without date; give start_date, the day of its first line (last written {day})"
-    if layout or re.search(rb"(?m)^" + SYSLOG.pattern.replace("(?P<stamp>", "(?:").encode(), data[:200_000]):
+    if layout or any(open_envelope(line.decode("utf-8", "replace")) for line in data[:200_000].splitlines()):
         return None
     name = next((name for name, pattern in STRANGERS if pattern.search(data[:200_000])), None)
     if name:
-        return "UNKNOWN_FORMAT", f"looks like {name}, which is not read here; use the log of an Orthanc or DCMTK server"
+        return "UNKNOWN_FORMAT", f"looks like {name}, which is not read here; use the log of a DICOM server, see read_dicom_log"
     if not _is_text(data[:4096]):
         return "NOT_TEXT", "a binary file, not a log; captures and images have readers of their own"
     first = next((line for line in data[:4096].splitlines() if line.strip()), b"")[:60].decode("utf-8", "replace")
     shape = re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", first))
-    return "UNKNOWN_FORMAT", f"not an Orthanc or DCMTK log: lines look like '{shape}' (letters as a, digits as 9)"
+    return "UNKNOWN_FORMAT", f"not the log of a DICOM program known here: lines look like '{shape}' (letters as a, digits as 9)"
 
 
 def _is_text(line):
@@ -217,8 +229,8 @@ def _is_text(line):
 
 
 def _repeated(tail, lines):
-    """How many lines at the start stand at the end of the file before, too."""
-    return next((n for n in range(min(len(tail), len(lines)), 0, -1) if tail[-n:] == lines[:n]), 0)
+    """The lines at the start that stand at the end of the file before, too."""
+    return b"".join(next((lines[:n] for n in range(min(len(tail), len(lines)), 0, -1) if tail[-n:] == lines[:n]), []))
 
 
 def _read_line(log, layout, file, offset, line, modified_at):
@@ -228,23 +240,24 @@ def _read_line(log, layout, file, offset, line, modified_at):
     text = line.decode("utf-8", "replace").rstrip("\r\n").removeprefix("\ufeff")
     outer, program, pid = None, "", ""
     if layout is None:
-        outer = SYSLOG.match(text)
+        outer = open_envelope(text)
         if not outer:
             return "framing" if not text.strip() else "UNKNOWN_FORMAT"
-        text, program, pid = outer["rest"], outer["program"], outer["pid"] or ""
-        layout = log.streams[program].layout if program in log.streams else next((x for x in LAYOUTS if x.pattern.match(text)), None)
+        text, program, pid = outer.text, outer.program, outer.pid
+        layout = log.streams[program].layout if program in log.streams else next(
+            (x for x in LAYOUTS if x.pattern.match(text) and x.probe.search(text.encode())), None)
         if layout is None:
             return "OTHER_PROGRAM"
     stream = log.streams.get(program)
     if stream is None or stream.layout is not layout:
         stream = _open_stream(log, layout, program, pid, outer, modified_at)
-    return _follow(stream, file, offset, text, outer["stamp"] if outer else None, pid)
+    return _follow(stream, file, offset, text, outer.stamp if outer else None, pid)
 
 
 def _open_stream(log, layout, program, pid, outer, modified_at):
     kind = layout.kind
     if outer and kind in ("none", "no_date"):
-        kind = "zoned" if outer["stamp"][0].isdigit() else "no_year"
+        kind = outer.kind
     has_pid = layout.dialect is dcmtklog and bool(pid or "(?P<who>" in layout.pattern.pattern)
     clock = new_clock(kind, log.zone, year=log.year, start_date=log.start_date, modified_at=modified_at)
     stream = SimpleNamespace(layout=layout, record=new_record(log.numbers, has_pid=has_pid), clock=clock, is_outer=kind != layout.kind,
@@ -262,9 +275,9 @@ def _follow(stream, file, offset, text, outer_stamp, pid):
         is_dots, rest = dialect.follow_more(record, text)
         found = stream.layout.pattern.match(rest) if rest else None
     if not found:
-        stream.last = "rows" if is_dots else "UNKNOWN_FORMAT" if STAMPED.match(text) else stream.last
+        stream.last = "rows" if is_dots else "UNKNOWN_FORMAT" if _STAMPED.match(text) else stream.last
         return stream.last
-    if stream.layout.kind in ("zoned", "no_year"):      # stamps so fine that a line never repeats by itself
+    if stream.layout.kind in REPEATS_ARE_COPIES:
         if text in stream.recent:
             return "DUPLICATE_LINE"
         stream.recent[text] = None

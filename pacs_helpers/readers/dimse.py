@@ -22,7 +22,7 @@ CLASS_MODALITIES = (
 CODE_MODALITIES = {"DXm": "MG", "DXo": "IO", "RI": "RTIMAGE", "RD": "RTDOSE", "RS": "RTSTRUCT", "RP": "RTPLAN",
                    "SRt": "SR", "SRe": "SR", "SRc": "SR",
                    **{code: code for code in ("CT", "MR", "US", "CR", "DX", "NM", "PT", "XA", "RF", "MG", "IO", "SR", "KO", "OP")}}
-SERVICE_WORDS = {word: f"C-{word.upper()}" for word in ("Echo", "Store", "Find", "Move", "Get")} | {"FindWorklist": "C-FIND"}
+SERVICE_WORDS = {word: f"C-{word.upper()}" for word in ("Echo", "Store", "Find", "Move", "Get")} | {"FindWorklist": "C-FIND"} | {name: name for name in SERVICES}
 
 
 def status_category(code):
@@ -45,7 +45,7 @@ def status_of_words(words):
 
 
 def _name_key(name):
-    return re.sub(r"^(find|move|get)(.+)$", r"\2\1", name.casefold().removeprefix("=").removesuffix("sopclass"))
+    return re.sub(r"^(find|move|get)(.+)$", r"\2\1", re.sub(r"\W", "", name.casefold()).removesuffix("sopclass"))
 
 
 _UIDS = {_name_key(entry[4]): uid for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class" and entry[4]}

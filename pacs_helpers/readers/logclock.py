@@ -1,7 +1,7 @@
 """The instant of a log's stamp, which may lack its year, its date or its zone."""
 
 import re
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
@@ -14,11 +14,11 @@ STRAGGLE = timedelta(seconds=10)        # how late a line of the old day or year
 _MONTHS = {name: i for i, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _SYSLOG = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)()$")
 _GLOG = re.compile(r"(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})$")
-_CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d)$")
+_CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d)(?:[.,](\d{3}))?$")
 
 
 def new_clock(kind, zone, *, year, start_date, modified_at):
-    """The state of one program's clock. `kind`: "dated", "zoned", "no_year", "no_date" or "none".
+    """The state of one program's clock. `kind`: "dated", "zoned", "epoch", "no_year", "no_date" or "none".
 
     `year` or `start_date` are of the first line; without a year it is the latest that is not after `modified_at`, when the file was last
     written. A clock without date rolls over at midnight, one without year at New Year.
@@ -29,7 +29,7 @@ def new_clock(kind, zone, *, year, start_date, modified_at):
 def see_stamp(clock, text):
     """Nothing; keeps the clock's date up to the line. `clock.is_back` is set when it fell by more than a second."""
     clock.is_back = False
-    if clock.kind in ("none", "zoned") or text == clock.raw:
+    if clock.kind in ("none", "zoned", "epoch") or text == clock.raw:
         return
     now = _local(clock, text)
     clock.raw = text
@@ -51,6 +51,9 @@ def stamp_instant(clock, text):
     """`(instant in UTC, problem code)` of a stamp `see_stamp` has seen: `(None, "")` without a clock, BAD_TIME for an impossible one."""
     if clock.kind == "none" or not text:
         return None, ""
+    if clock.kind == "epoch":
+        seconds, _, part = text.partition(".")
+        return datetime.fromtimestamp(int(seconds), UTC).replace(microsecond=int(f"{part[:6]:0<6}")), ""
     if clock.kind == "zoned":
         found = re.match(r"(.*?)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)$", text)
         try:
@@ -76,7 +79,8 @@ def _local(clock, text):
         if clock.kind == "dated":
             return datetime.fromisoformat(text.replace(",", "."))
         if clock.kind == "no_date":
-            return datetime(clock.day.year, clock.day.month, clock.day.day, *map(int, _CLOCK.match(text).groups()))
+            *parts, milli = map(int, _CLOCK.match(text).groups("0"))
+            return datetime(clock.day.year, clock.day.month, clock.day.day, *parts, milli * 1000)
         found = _GLOG.match(text) or _SYSLOG.match(text)
         month, *rest, micro = found.groups()
         parts = (int(_MONTHS.get(month, month)), *map(int, rest), int(micro or 0))

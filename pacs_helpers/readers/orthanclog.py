@@ -40,14 +40,15 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
     ("not_opened", r'.*DicomAssociation - connecting to AET "(?P<called_ae_title>.*?)": (?P<reason>.*)'),
     ("started", r"Orthanc version: |Orthanc has stopped"),
 ))
-_ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', pattern.pattern)})" for _, pattern in EVENTS))
+ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', pattern.pattern)})" for _, pattern in EVENTS))
 MOST_CLOSED = 64        # C-STOREs looked back for whose lines are whose
+MORE = DUMP_FIELD
 _DUMP_FIELD = re.compile(DUMP_FIELD)
 
 
 def follow_line(record, thread, text, moment):
     """True when the text of a line says something about an association. `moment()` is where and when."""
-    if not _ANY.match(text):
+    if not ANY.match(text):
         return False
     name, found = next((name, found) for name, pattern in EVENTS if (found := pattern.match(text)))
     fields = {k: v.strip() for k, v in found.groupdict().items() if v}

@@ -380,7 +380,6 @@ def test_rejected_rows_stay_few_and_their_bytes_still_add_up(tmp_path):
 
 @pytest.mark.parametrize(("content", "code", "words"), [
     (b"", "EMPTY_FILE", "0 bytes"),
-    (b"I: Accepting Association\nI: Received Store Request\nI: Association Released\n", "UNKNOWN_FORMAT", "pynetdicom"),
     (b"Doe^John 1970 something\n", "UNKNOWN_FORMAT", "aaa^aaaa 9999"),
     (b"\x89PNG\0\0\0\1\2\3\4\5\6\n", "NOT_TEXT", "binary"),
     (b"W: DICOM file already exists, overwriting: /srv/x\n", "NO_ASSOCIATIONS", "verbose"),

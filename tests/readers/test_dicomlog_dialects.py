@@ -1,0 +1,154 @@
+"""Each dialect by a short log of which every row is known."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from pacs_helpers.readers.dicomlog import read_dicom_log
+from pacs_helpers.site import Site
+
+SITE = Site(time_zone="UTC")
+
+
+def load(tmp_path, text, **options):
+    file = tmp_path / "server.log"
+    file.write_text(text, encoding="utf-8", newline="")
+    log = read_dicom_log(file, site=SITE, **options)
+    parts = log.sources[["n_bytes_in_rows", "n_bytes_rejected", "n_bytes_framing"]].to_numpy().sum()
+    assert parts == log.sources["n_bytes"].sum() == len(text.encode())
+    return log
+
+
+def arc(*lines, logger="net.Association"):
+    return "".join(f"2026-11-24 03:00:0{second},250 INFO  [org.dcm4che3.{logger}] (EE-ManagedExecutorService-default-Thread-1) {text}\n"
+                   for second, text in lines)
+
+
+ARC = arc(
+    (0, "Accept connection Socket[addr=/10.0.0.1,port=40000,localport=11112]"), (1, "ARC<-CT 1(7) >> A-ASSOCIATE-RQ"),
+    (1, "ARC<-CT 1(7) << A-ASSOCIATE-AC"), (1, "ARC<-MR1(8) >> A-ASSOCIATE-RQ"), (1, "ARC<-MR1(8) << A-ASSOCIATE-AC"),
+    (2, "ARC<-CT 1(7) >> 1:C-STORE-RQ[pcid=1, prior=0\n  cuid=1.2.840.10008.5.1.4.1.1.2 - CT Image Storage\n  iuid=1.2.3 - ?\n"
+        "  tsuid=1.2.840.10008.1.2 - Implicit VR Little Endian]"),
+    (3, "ARC<-MR1(8) >> 1:C-STORE-RQ[pcid=1, prior=0\n  cuid=1.2.840.10008.5.1.4.1.1.4 - MR Image Storage\n  iuid=1.2.4 - ?]"),
+    (4, "ARC<-MR1(8) << 1:C-STORE-RSP[pcid=1, status=a700H, errorComment=full\n  cuid=1.2.840.10008.5.1.4.1.1.4 - MR Image Storage]"),
+    (5, "ARC<-CT 1(7) << 1:C-STORE-RSP[pcid=1, status=0H\n  iuid=1.2.3 - ?]"),
+    (6, "ARC<-CT 1(7) >> A-RELEASE-RQ"), (6, "ARC<-CT 1(7) << A-RELEASE-RP"),
+    (6, "ARC<-CT 1(7): close Socket[addr=/10.0.0.1,port=40000,localport=11112]"),
+    (7, "ARC<-MR1(8) >> A-ABORT[source: 0 - service-user, reason: 0]"))
+
+
+def test_archive_tells_parallel_associations_apart_by_their_serial_number(tmp_path):
+    log = load(tmp_path, ARC)
+    assert log.associations[["calling_ae_title", "called_ae_title", "peer_address", "outcome", "n_stored", "n_failed"]].values.tolist() == [
+        ["CT 1", "ARC", "10.0.0.1", "released", 1, 0], ["MR1", "ARC", "", "aborted", 0, 1]]
+    assert not log.associations["is_ambiguous"].any() and log.rejected.empty
+    assert log.operations[["sop_instance_uid", "modality", "status_code", "status_category"]].values.tolist() == [
+        ["1.2.3", "CT", "0000", "Success"], ["1.2.4", "MR", "A700", "Failure"]]
+    assert log.operations["ended_at"].dt.strftime("%S.%f").tolist() == ["05.250000", "04.250000"]
+    assert log.operations["n_bytes"].isna().all()
+
+
+def test_association_that_the_archive_opened_or_refused_has_its_titles_the_right_way_round(tmp_path):
+    log = load(tmp_path, arc(
+        (0, "ARC->WS1(3) << A-ASSOCIATE-RQ"), (0, "ARC->WS1(3) >> A-ASSOCIATE-AC"), (1, "ARC->WS1(3) << 1:C-ECHO-RQ[pcid=1"),
+        (1, "ARC->WS1(3) >> 1:C-ECHO-RSP[pcid=1, status=0H"), (2, "ARC->WS1(3): i/o exception: java.net.SocketException: reset in State: Sta6"),
+        (3, "ARC<-XX(4) >> A-ASSOCIATE-RQ"),
+        (3, "ARC<-XX(4) << A-ASSOCIATE-RJ[result: 1 - rejected-permanent, source: 1 - service-user, reason: 3 - calling-AE-title-not-recognized]")))
+    assert log.associations[["calling_ae_title", "called_ae_title", "outcome", "reason", "n_operations"]].values.tolist() == [
+        ["ARC", "WS1", "failed", "java.net.SocketException: reset", 1], ["XX", "ARC", "rejected", "calling-AE-title-not-recognized", 0]]
+
+
+def test_images_of_a_c_get_travel_from_the_archive(tmp_path):
+    log = load(tmp_path, arc(
+        (0, "ARC<-WS1(4) >> A-ASSOCIATE-RQ"), (0, "ARC<-WS1(4) << A-ASSOCIATE-AC"), (1, "ARC<-WS1(4) >> 1:C-GET-RQ[pcid=1"),
+        (2, "ARC<-WS1(4) << 1:C-STORE-RQ[pcid=3"), (3, "ARC<-WS1(4) >> 1:C-STORE-RSP[pcid=3, status=0H"),
+        (4, "ARC<-WS1(4) << 1:C-GET-RSP[pcid=1, status=ff00H"), (5, "ARC<-WS1(4) << 1:C-GET-RSP[pcid=1, status=0H")))
+    assert log.operations[["service", "calling_ae_title", "status_category"]].values.tolist() == [
+        ["C-GET", "WS1", "Success"], ["C-STORE", "ARC", "Success"]]
+    assert log.associations["outcome"].tolist() == ["unfinished"]
+
+
+def test_console_of_a_dcm4che_tool_needs_a_start_date(tmp_path):
+    text = ("03:00:01,250 INFO  - STORESCU->ARC(1) << A-ASSOCIATE-RQ\n03:00:01,300 INFO  - STORESCU->ARC(1) >> A-ASSOCIATE-AC\n"
+            "03:00:02,000 INFO  - STORESCU->ARC(1) << A-RELEASE-RQ\n")
+    assert load(tmp_path, text).rejected["code"].tolist() == ["NO_DATE"]
+    log = load(tmp_path, text, start_date="2026-11-24")
+    assert log.associations["started_at"].tolist() == [pd.Timestamp("2026-11-24T03:00:01.250Z")]
+
+
+NATIVE = ("I: Requesting Association\nI: Association Accepted\nI: Sending Store Request: MsgID 1, (MR)\n"
+          "I: Received Store Response (Status: 0xA700 - Failure)\nI: Accepting Association\nI: Received Store Request\n"
+          "I: Releasing Association\nI: Association Released\n")
+PYTHON_FORMATS = {
+    "native": lambda text: f"{text[:2]} {text[3:]}",
+    "basicConfig": lambda text: f"INFO:pynetdicom.acse:{text[3:]}",
+    "dashes": lambda text: f"2026-11-24 03:00:00,250 - pynetdicom.acse - INFO - {text[3:]}",
+    "thread": lambda text: f"2026-11-24 03:00:00,250 pynetdicom.acse AcceptorThread@2026 [INFO] {text[3:]}",
+    "level first": lambda text: f"2026-11-24 03:00:00,250 INFO pynetdicom.acse {text[3:]}",
+}
+
+
+@pytest.mark.parametrize("name", PYTHON_FORMATS)
+def test_pynetdicom_tells_what_it_asked_from_what_it_was_asked(tmp_path, name):
+    log = load(tmp_path, "".join(PYTHON_FORMATS[name](line) + "\n" for line in NATIVE.splitlines()))
+    assert log.associations["outcome"].tolist() == ["released", "released"] and not log.associations["is_ambiguous"].any()
+    assert log.operations["status_code"].tolist() == ["A700", ""]
+    assert log.associations["n_failed"].tolist() == [1, 0] and log.associations["n_stored"].isna().tolist() == [False, True]
+    assert log.associations["started_at"].notna().all() == (name not in ("native", "basicConfig"))
+
+
+def test_two_associations_that_pynetdicom_accepts_at_a_time_are_ambiguous(tmp_path):
+    log = load(tmp_path, "I: Accepting Association\nI: Accepting Association\nI: Received Store Request\n" + "I: Association Released\n" * 2)
+    assert log.associations["is_ambiguous"].tolist() == [True, True] and log.associations["n_stored"].isna().all()
+    assert log.operations["problems"].tolist() == ["AMBIGUOUS_ASSOCIATION"]
+
+
+def test_pynetdicom_client_that_reached_nobody_has_failed(tmp_path):
+    log = load(tmp_path, "I: Requesting Association\nE: Association request failed: unable to connect to remote\n"
+                         "E: TCP Initialisation Error: [Errno 111] Connection refused\nI: Aborting Association\n")
+    assert log.associations[["outcome", "reason"]].values.tolist() == [["failed", "unable to connect to remote"]]
+
+
+FIELDS = "frame.time_epoch\ttcp.stream\tip.src\tdicom.pdu.type\tdicom.assoc.ae.calling\tdicom.assoc.ae.called\t_ws.col.Info\n"
+
+
+def frames(*cells):
+    return FIELDS + "".join(f"1795490620.{n:06d}000\t{stream}\t{src}\t{kind}\t{calling}\t{called}\t{info}\n"
+                            for n, (stream, src, kind, calling, called, info) in enumerate(cells))
+
+
+def test_streams_of_a_field_export_are_never_ambiguous_and_padding_is_no_part_of_a_title(tmp_path):
+    log = load(tmp_path, frames(
+        (0, "a", "0x01", "CT1      ", "ARC     ", "A-ASSOCIATE request"), (1, "a", "0x01", "CT1      ", "ARC     ", "A-ASSOCIATE request"),
+        (0, "b", "0x02", "CT1", "ARC", ""), (1, "b", "0x02", "CT1", "ARC", ""), (0, "a", "0x04", "", "", "P-DATA, C-STORE-RQ ID=1"),
+        (1, "a", "0x04", "", "", "P-DATA, MR Image Storage"), (0, "a", "0x04", "", "", "P-DATA, CT Image Storage"),
+        (0, "b", "0x04", "", "", "P-DATA, C-STORE-RSP ID=1 (Success)"), (1, "b", "0x04", "", "", "P-DATA, Command"),
+        (0, "a", "0x05", "", "", "A-RELEASE request"), (1, "a", "0x07", "", "", "ABORT")))
+    assert log.associations[["calling_ae_title", "peer_address", "outcome", "is_ambiguous"]].values.tolist() == [
+        ["CT1", "a", "released", False], ["CT1", "a", "aborted", False]]
+    assert log.associations["n_stored"].isna().tolist() == [False, True]
+    assert log.operations[["modality", "problems"]].values.tolist() == [["CT", ""], ["MR", "START_NOT_SEEN"]]
+    assert log.operations["started_at"].notna().tolist() == [True, False]
+
+
+LINES = ("I: Association Received", "I: Association Acknowledged (Max Send PDV: 16372)", "I: Association Release")
+ENVELOPES = {
+    "RFC 3164": lambda n, text: f"<30>Nov 24 03:00:0{n} vm storescp[7]: {text}",
+    "RFC 3339": lambda n, text: f"2026-11-24T03:00:0{n}.000000+00:00 vm storescp[7]: {text}",
+    "RFC 5424": lambda n, text: f'<30>1 2026-11-24T03:00:0{n}.000Z vm storescp 7 ID47 [a@1 b="c \\] d"] \ufeff{text}',
+    "RFC 5424 without data": lambda n, text: f"<30>1 2026-11-24T03:00:0{n}Z vm storescp - - - {text}",
+    "journal": lambda n, text: json.dumps({"__REALTIME_TIMESTAMP": f"179548920{n}000000", "SYSLOG_IDENTIFIER": "storescp", "_PID": "7", "MESSAGE": text}),
+    "journal bytes": lambda n, text: json.dumps({"__REALTIME_TIMESTAMP": f"179548920{n}000000", "_COMM": "storescp", "MESSAGE": list(text.encode())}),
+    "rsyslog": lambda n, text: json.dumps({"timestamp": f"2026-11-24T03:00:0{n}+00:00", "programname": "storescp", "procid": "-", "msg": text}),
+}
+
+
+@pytest.mark.parametrize("name", ENVELOPES)
+def test_envelope_gives_the_clock_of_lines_that_have_none(tmp_path, name):
+    other = ENVELOPES[name](0, "Accepted publickey for root").replace("storescp", "sshd")
+    log = load(tmp_path, "\n".join([other, *(ENVELOPES[name](n, text) for n, text in enumerate(LINES))]) + "\n", year=2026)
+    assert log.associations[["outcome", "is_ambiguous"]].values.tolist() == [["released", False]]
+    assert log.associations["started_at"].astype(str).tolist() == ["2026-11-24 03:00:00+00:00"]
+    assert log.associations["ended_at"].astype(str).tolist() == ["2026-11-24 03:00:02+00:00"]
+    assert log.rejected[["code", "n_bytes"]].values.tolist() == [["OTHER_PROGRAM", len(other.encode()) + 1]]
