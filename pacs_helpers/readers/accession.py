@@ -1,11 +1,13 @@
 """Which HL7 field holds the accession number: measured, shown, never assumed."""
 
+import numpy as np
 import pandas as pd
 
 from ..site import ACCESSION_FIELDS, SH_LENGTH
 from ..tables import TableError
 
 _ORDERED = list(ACCESSION_FIELDS)
+_EXAM = ["patient_id", "procedure_code", "observed_at"]
 
 
 def measure_accession_fields(messages, site, dicom_accession_numbers=()):
@@ -16,8 +18,10 @@ def measure_accession_fields(messages, site, dicom_accession_numbers=()):
     is_chosen, is_guess (chosen without DICOM at hand, or DICOM knew none). Shares are 0..1.
     """
     known = {site.clean_accession(a) for a in dicom_accession_numbers} - {""}
-    about_orders = messages[messages["message_type"].isin(["ORM", "OMG", "OMI", "ORU", "SIU"])]
-    rows = [_measure(name, about_orders, known, site) for name in _ORDERED]
+    is_about_orders = messages["message_type"].isin(["ORM", "OMG", "OMI", "ORU", "SIU"])
+    about_orders = messages.loc[is_about_orders, [*_EXAM, *ACCESSION_FIELDS.values()]]
+    exams = about_orders.groupby(_EXAM, dropna=False, sort=False).ngroup().to_numpy()
+    rows = [_measure(name, about_orders[ACCESSION_FIELDS[name]], exams, known, site) for name in _ORDERED]
     table = pd.DataFrame(rows)
     fixed = site.hl7_field.removesuffix(".1")
     by_overlap = bool(known) and table["share_in_dicom"].max() > 0
@@ -34,16 +38,15 @@ def measure_accession_fields(messages, site, dicom_accession_numbers=()):
     return table
 
 
-def _measure(name, messages, known, site):
-    values = messages[ACCESSION_FIELDS[name]]
-    filled = values[values != ""]
-    distinct = filled.unique()
-    exams = messages.loc[filled.index, ["patient_id", "procedure_code", "observed_at"]].drop_duplicates()
+def _measure(name, values, exams, known, site):
+    is_filled = (values != "").to_numpy(bool)
+    distinct = pd.Series(values[is_filled].unique(), dtype="str")
+    n_filled, n, n_exams = int(is_filled.sum()), len(distinct), np.count_nonzero(np.bincount(exams[is_filled])) if is_filled.any() else 0
     return {
-        "field": name, "n_filled": len(filled), "share_filled": len(filled) / len(messages) if len(messages) else 0.0,
-        "n_distinct": len(distinct), "share_unique": min(1.0, len(distinct) / len(exams)) if len(exams) else 0.0,
-        "share_short": sum(len(v) <= SH_LENGTH for v in distinct) / len(distinct) if len(distinct) else 0.0,
-        "share_in_dicom": sum(site.clean_accession(v) in known for v in distinct) / len(distinct) if known and len(distinct) else (0.0 if known else float("nan")),
+        "field": name, "n_filled": n_filled, "share_filled": n_filled / len(values) if len(values) else 0.0,
+        "n_distinct": n, "share_unique": min(1.0, n / n_exams) if n_exams else 0.0,
+        "share_short": int((distinct.str.len() <= SH_LENGTH).sum()) / n if n else 0.0,
+        "share_in_dicom": sum(site.clean_accession(v) in known for v in distinct) / n if known and n else (0.0 if known else float("nan")),
     }
 
 

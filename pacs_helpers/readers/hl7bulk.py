@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .hl7fields import EITHER, ERROR, HEADER, INSTANTS, ORDER, STUDY_CODES, VISIT, Notes, patient_ids, piece_of
+from .hl7fields import EITHER, ERROR, HEADER, INSTANTS, ORDER, STUDY_CODES, VISIT, Notes, names_a_study, patient_ids, piece_of
 from .hl7lines import CHARSETS, MARKS
 from .hl7pieces import arrange, as_tokens, cut_pieces, piece_at
 from .hl7times import CODES, MISSING, PRECISIONS, are_dates, read_instants
 from .times import parse_time
 
 _OTHERS = bytes(95 if n == 32 else 32 if n == 1 else n for n in range(256))
-_IN_A_UID_NAME = int.from_bytes(b"y instan", "little")
+_PIPES, _SPACES = (np.uint64(int.from_bytes(mark * 8, "little")) for mark in (b"|", b" "))
 _STUDY_CODES = [int.from_bytes(c.encode(), "little") for c in STUDY_CODES]
 
 
@@ -36,6 +36,16 @@ def plain_columns(plain, site, place):
         mask = pa.array(keep)
         columns = {name: c.filter(mask) if isinstance(c, pa.Array) else c[keep] for name, c in columns.items()}
     return columns
+
+
+def _bytes_that_are(mark, words):
+    """The high bit of each of eight bytes that is the mark."""
+    low, words = np.uint64(0x7F7F7F7F7F7F7F7F), words ^ mark
+    return ~(((words & low) + low) | words | low)
+
+
+def _names_a_study(field):
+    return bool(field) and names_a_study(field[0].decode("utf-8", "replace"))
 
 
 def _texts(n):
@@ -84,24 +94,31 @@ class _Block:
             found = self.known[place] if found is None else np.where(self.length[found] > 0, found, self.known[place])
         return found
 
+    def text(self, piece):
+        return self.cut.joined[self.cut.start[piece]:self.cut.stop[piece]]
+
     def slow(self, rows):
         self.plain.is_slow[self.rows.message[rows]] = True
 
-    def instant(self, column, places):
-        piece = self.at(*places)
-        at, precision, code = read_instants(self.cut.text, self.cut.words, self.cut.start[piece], self.length[piece], self.site.time_zone)
-        self.slow(code == CODES.index("BAD_TIME"))
-        self.columns[column] = at
-        self.coarse.append((column, precision))
-        self.doubts.append((CODES, code))
+    def read_instants(self):
+        """The columns of times and what is to be noted about them."""
+        wanted = {"message_at": (("MSH", 7, 1),), "event_at": (("EVN", 2, 1),), **INSTANTS}
+        piece = np.concatenate([self.at(*places) for places in wanted.values()])
+        found = read_instants(self.cut.text, self.cut.words, self.cut.start[piece], self.length[piece], self.site.time_zone)
+        at, precision, code = (part.reshape(len(wanted), -1) for part in found)
+        self.slow((code == CODES.index("BAD_TIME")).any(axis=0))
+        # One list of codes stands for all rows of a message, in the order they were met.
+        self.slow((code[2:] > 0).any(axis=0) & (self.rows.n[self.rows.message] > 1))
+        self.columns |= dict(zip(wanted, at))
+        self.coarse = [*zip(wanted, precision)]
+        self.doubts[1:1] = [(CODES, one) for one in code[:2]]
+        self.doubts += [(CODES, one) for one in code[2:]]
 
     def read_header(self):
         for column, place in HEADER.items():
             self.pieces[column] = self.at(place)
         self.pieces["error_text"] = self.at(*ERROR)
         self.pieces["trigger_event"] = self.at(HEADER["trigger_event"], ("EVN", 1, 1))
-        self.instant("message_at", (("MSH", 7, 1),))
-        self.instant("event_at", (("EVN", 2, 1),))
         is_lacking = (self.length[self.pieces["message_control_id"]] == 0) | (self.length[self.pieces["message_type"]] == 0)
         self.doubts.append((("", "MISSING_FIELD"), is_lacking))
 
@@ -129,31 +146,35 @@ class _Block:
         cut, rows, empty = self.cut, self.rows, self.cut.empty
         has_person = rows.segment["PID"] >= 0
         values, issuers, is_odd, kinds = [], [], np.zeros(len(has_person), bool), []
-        begin = np.searchsorted(cut.whole, self.at(("PID", 3, 1)))
-        is_there = self.at(("PID", 3, 1)) != empty
+        first = self.at(("PID", 3, 1))
+        begin, is_there = np.searchsorted(cut.whole, first), first != empty
         for _ in range(2):
-            stop = np.searchsorted(cut.ends, begin, "right")
-            n_hats = cut.ends[stop] - begin - 1
+            end = begin + 1
+            for _ in range(10):
+                end += cut.kinds[end] == 94
+            n_hats = end - begin - 1
             values.append(np.where(is_there, cut.whole[begin], empty))
             issuers.append(np.where(is_there & (n_hats > 2), cut.whole[begin + 3], empty))
             kinds.append(np.where(is_there & (n_hats > 3), cut.whole[begin + 4], empty))
-            begin = cut.ends[stop]
-            is_there &= cut.kinds[begin] == 126
+            is_odd |= is_there & (n_hats == 10)
+            begin, is_there = end, is_there & (cut.kinds[end] == 126)
         is_odd |= is_there
         for number in (2, 4):
             piece = self.at(("PID", number, 1))
             values.append(piece)
             issuers.append(np.full(len(piece), empty))
-            is_odd |= (piece != empty) & np.isin(cut.kinds[np.searchsorted(cut.whole, piece) + 1], (94, 126))
+            after = cut.text[cut.marks[piece + 1]]
+            is_odd |= (piece != empty) & ((after == 94) | (after == 126) | (after == 38))
         is_record = [(self.length[k] == 0) | (self.length[k] == 2) & (cut.words[cut.start[k]] & np.uint64(0xFFFF) == int.from_bytes(b"MR", "little")) for k in kinds]
         swap = (self.length[values[1]] > 0) & is_record[1] & ~is_record[0]
         for one in (values, issuers):
             one[0], one[1] = np.where(swap, one[1], one[0]), np.where(swap, one[0], one[1])
-        present = [self.length[v] > 0 for v in values]
+        present, sizes = [self.length[v] > 0 for v in values], [(self.length[v], self.length[i]) for v, i in zip(values, issuers)]
         for late in range(1, 4):
             for early in range(late):
-                same = self._is_same(values[early], values[late], is_odd) & self._is_same(issuers[early], issuers[late], is_odd)
-                present[late] &= ~(same & present[early])
+                alike = np.flatnonzero(present[early] & present[late] & (sizes[early][0] == sizes[late][0]) & (sizes[early][1] == sizes[late][1]))
+                for row in alike.tolist():
+                    present[late][row] = any(self.text(one[early][row]) != self.text(one[late][row]) for one in (values, issuers))
         first, issuer, n_before, texts = np.full(len(has_person), empty), np.full(len(has_person), empty), np.zeros(len(has_person), int), []
         for value, of, is_here in zip(values, issuers, present):
             first, issuer = (np.where(is_here & (n_before == 0), new, old) for new, old in ((value, first), (of, issuer)))
@@ -174,16 +195,6 @@ class _Block:
             self.columns[name] = pc.replace_with_mask(column, pa.array(is_odd), pa.array(new, pa.string())) if found else column
         self.doubts.append((("", "EMPTY_ID"), has_person & (pc.binary_length(self.columns["patient_id"]).to_numpy() == 0)))
 
-    def _is_same(self, one, other, is_odd):
-        """Whether the pieces hold the same text; `is_odd` gains those that are too long to tell."""
-        length = self.length[one]
-        same = length == self.length[other]
-        for at in range(0, 24, 8):
-            keep = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)[np.clip(length - at, 0, 8)]
-            same &= (self.cut.words[self.cut.start[one] + np.minimum(at, length)] ^ self.cut.words[self.cut.start[other] + np.minimum(at, length)]) & keep == 0
-        is_odd |= same & (length > 24)
-        return same
-
     def _ids_of(self, row):
         line = self.cut.line[self.rows.segment["PID"][row]]
         notes = Notes(MARKS, [], self.site.time_zone, None)
@@ -196,12 +207,7 @@ class _Block:
             self.pieces[column] = self.at(place)
         for column, places in EITHER.items():
             self.pieces[column] = self.at(*places)
-        n_before = len(self.doubts)
-        for column, places in INSTANTS.items():
-            self.instant(column, places)
-        # One list of codes stands for all rows of a message, in the order they were met.
-        for _, code in self.doubts[n_before:]:
-            self.slow((code > 0) & (self.rows.n[self.rows.message] > 1))
+        self.read_instants()
         self.columns["n_observations"] = np.bincount(self.rows.row, minlength=len(self.rows.message))
         lines = self.rows.observation[self.length[self.pieces["study_instance_uid"]][self.rows.row] == 0]
         if len(lines):
@@ -209,18 +215,20 @@ class _Block:
 
     def _may_name_a_study(self, lines):
         """Whether OBX-3 of these lines may say that a Study Instance UID follows."""
-        plain, starts = self.plain, self.plain.starts[lines]
-        word = plain.words[starts + 4] ^ np.uint64(0x7C7C7C7C7C7C7C7C)
-        low = np.uint64(0x7F7F7F7F7F7F7F7F)
-        zero = ~(((word & low) + low) | word | low)      # the high bit of each byte that is a delimiter
+        plain = self.plain
+        zero = _bytes_that_are(_PIPES, plain.words[plain.starts[lines] + 4])
         zero &= zero - np.uint64(1)
         second = np.bitwise_count((zero & (~zero + np.uint64(1))) - np.uint64(1)).astype(np.int64) >> 3
-        may = (zero == 0) | np.isin(plain.words[starts + 4 + np.minimum(second, 7) + 1] & np.uint64((1 << 48) - 1), _STUDY_CODES)
-        body = plain.text[:plain.stops[-1]]
-        at = np.flatnonzero(((body[:-2] | 32) == 121) & (body[1:-1] == 32) & ((body[2:] | 32) == 105))
-        at = at[plain.words[at] | np.uint64(0x2020202020202020) == _IN_A_UID_NAME]
-        if len(at):
-            may[np.searchsorted(lines, np.searchsorted(plain.starts, at, "right") - 1, "right") - 1] = True
+        at = plain.starts[lines] + 5 + np.minimum(second, 7)
+        may = (zero == 0) | np.isin(plain.words[at] & np.uint64((1 << 48) - 1), _STUDY_CODES)
+        rest = np.arange(len(lines))
+        for step in range(0, 64, 8):        # a name has a space in it
+            end, space = (_bytes_that_are(mark, plain.words[np.minimum(at[rest] + step, len(plain.words) - 1)]) for mark in (_PIPES, _SPACES))
+            may[rest[space & (end - np.uint64(1)) & ~end > 0]] = True
+            rest = rest[end == 0]
+        may[rest] = True
+        named = np.flatnonzero(may)
+        may[named] = [_names_a_study(plain.data[a:b].split(b"|", 4)[3:4]) for a, b in zip(plain.starts[lines[named]].tolist(), plain.ends[lines[named]].tolist())]
         return may
 
     def read_statuses(self):
@@ -238,7 +246,7 @@ class _Block:
         """OBR-25, else OBX-11 of the row's observations or, when it has none, of the last order's."""
         rows, piece = self.rows, self.pieces.pop("result_status")
         kind = self.at(("MSH", 9, 1))
-        sent = self.cut.words[self.cut.marks[kind] + 1]
+        sent = self.cut.words[self.cut.marks[np.minimum(kind, len(self.cut.marks) - 1)] + 1]
         is_order = (sent & np.uint64(0xFFFFFF) == int.from_bytes(b"ORM", "little"))
         is_order |= (sent & np.uint64(0xFFFF) == int.from_bytes(b"OM", "little")) & ((sent >> np.uint64(16)) & np.uint64(0xFF) > 64) & ((sent >> np.uint64(16)) & np.uint64(0xFF) < 91)
         last = rows.first[rows.message] + rows.n[rows.message] - 1

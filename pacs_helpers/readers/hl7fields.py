@@ -219,9 +219,12 @@ def _order(group, shared, groups, notes):
 def _observed_uid(observations, notes):
     """A Study Instance UID sent as an observation: OBX-3 says so by its code or name."""
     for fields in observations:
-        named = fields[3] if len(fields) > 3 else ""
-        if named.startswith(STUDY_CODES) or "STUDY INSTANCE" in named.upper():
+        if names_a_study(fields[3] if len(fields) > 3 else ""):
             value = piece_of({"OBX": fields}, ("OBX", 5, 1), notes)
             if _UID.fullmatch(value):
                 return value
     return ""
+
+
+def names_a_study(field):
+    return field.startswith(STUDY_CODES) or "STUDY INSTANCE" in field.upper()

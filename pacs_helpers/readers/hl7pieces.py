@@ -6,22 +6,24 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 
-from .hl7lines import MARKS, PAD, code, words_of
+from .hl7lines import MARKS, PAD, code, places_of, words_of
 
 SEGMENTS = ("MSH", "EVN", "MSA", "ERR", "PID", "PV1", "MRG", "ORC", "OBR", "TQ1", "IPC", "ZDS", "SCH")
 _OF_MESSAGE = SEGMENTS[:7]
 _ONCE = ("PID", "PV1", "MRG")       # a second one means another patient, or an order's own
 _SORTED = np.sort([code(name) for name in SEGMENTS]).astype(np.uint32)
 _KINDS = np.array([[code(name) for name in SEGMENTS].index(c) for c in _SORTED.tolist()])
-_CONSTANTS = b"^^^\x01"
+_BEYOND, _CONSTANTS = b"|" * 64 + b"\r" * 64, b"^^^\x01"      # places past the end of the last segment are there and empty
 _PIPE, _HAT = 124, 94
+_IS_MARK = np.isin(np.arange(256), [*range(32), *b"|^~&"])
 
 
 def cut_pieces(plain):
     """The pieces between delimiters of the wanted segments: `start` and `stop` in `text`, spaces, nulls and escapes resolved.
 
-    `marks` are the places of the delimiters, a piece follows each; `whole` numbers those that are no subcomponent's, `kinds` says what they are.
-    After them come the pieces `empty`, `carets` and `gap` (shown as a space). Each segment has its `line` in `plain`, `end` and first `pipe`.
+    `marks` are the places of the delimiters, a piece follows each; `whole` numbers those that are no subcomponent's, `kinds` says what they are and
+    `pipes` which of them begin a field. Among them are the pieces `empty`, `carets` and `gap` (shown as a space). Each wanted segment has its
+    `line` in `plain`, its first of `pipes` in `pipe` and the number of its end among `whole` in `end`; the last of these is of no segment.
     """
     for name in _ONCE:
         holders = plain.of[plain.codes == code(name)]
@@ -31,49 +33,51 @@ def cut_pieces(plain):
     starts, ends = plain.starts[line], plain.ends[line]
     is_first = np.concatenate(([True], line[1:] != line[:-1] + 1))[:len(line)]
     run_starts, run_ends = starts[is_first], ends[np.append(is_first[1:], True)[:len(line)]] + 1
-    joined = bytearray().join([plain.data[a:b] for a, b in zip(run_starts.tolist(), run_ends.tolist())])
-    size = len(joined)
     shift = (run_starts - np.cumsum(run_ends - run_starts) + (run_ends - run_starts))[np.cumsum(is_first) - 1]
-    joined += _CONSTANTS + PAD
+    joined = bytearray().join([*(plain.data[a:b] for a, b in zip(run_starts.tolist(), run_ends.tolist())), _BEYOND, _CONSTANTS, PAD])
     text = np.frombuffer(joined, np.uint8)
-    body = text[:size]
-    is_mark = ((body & 0xFD) == _PIPE) | (body == _HAT) | (body == 38) | (body < 32)
-    marks = np.flatnonzero(is_mark)
-    kinds = body[marks]
+    size = len(joined) - len(_CONSTANTS) - len(PAD)
+    marks = places_of(text[:size], lambda body: ((body & 0xFD) == _PIPE) | (body == _HAT) | (body == 38) | (body < 32))
+    kinds, n = text[marks], len(marks)
     whole = np.flatnonzero(kinds != 38)
-    n = len(marks)
+    whole_kinds = kinds[whole]
+    pipes, ends_of_line = np.flatnonzero(whole_kinds == _PIPE), np.flatnonzero(whole_kinds < 32)[:-len(_BEYOND) // 2]
+    if len(ends_of_line) != len(line):      # blank lines and bytes of MLLP end lines too
+        ends_of_line = ends_of_line[np.searchsorted(marks[whole[ends_of_line]], ends - shift)]
+    offsets = np.empty(2 * (n + 2) + 1, np.int32)
+    offsets[:2 * n:2], offsets[1:2 * n - 1:2] = marks + 1, marks[1:]
+    offsets[2 * n - 1:] = (size, size, size + 3, size + 3, size + 4, size + 4)
     pieces = SimpleNamespace(
-        joined=joined, text=text, words=words_of(joined), marks=np.append(marks, np.full(300, size)), kinds=np.append(kinds[whole], np.zeros(300, np.uint8)),
-        whole=np.append(whole, np.full(300, n)), start=np.concatenate((marks + 1, [size, size, size + 3])), stop=np.concatenate((marks[1:], [size] * 2, [size + 3, size + 4]))[-n - 3:],
-        line=line, kind=_KINDS[found[line]], end=np.append(ends - shift, -1), empty=n, carets=n + 1, gap=n + 2)
-    pieces.pipes = np.append(np.flatnonzero(pieces.kinds == _PIPE), np.full(300, len(whole)))
-    pieces.ends = np.flatnonzero(pieces.kinds != _HAT)
-    pieces.pipe = np.append(np.searchsorted(pieces.marks[pieces.whole[pieces.pipes]], starts - shift), 0)
+        joined=joined, text=text, words=words_of(joined), marks=marks, whole=whole, kinds=whole_kinds, pipes=pipes, offsets=offsets, start=offsets[:-1:2], stop=offsets[1::2],
+        line=line, kind=_KINDS[found[line]], pipe=np.concatenate(([0], np.searchsorted(pipes, ends_of_line))), end=np.append(ends_of_line, -1),
+        empty=n - 64, carets=n, gap=n + 1)
 
     def slow(at):
         plain.is_slow[plain.of[line[np.searchsorted(starts - shift, at, "right") - 1]]] = True
 
     slow(marks[kinds == 9])
-    _resolve(pieces, body, is_mark, slow)
+    _resolve(pieces, text[:size], slow)
     return pieces
 
 
-def _resolve(pieces, body, is_mark, slow):
+def _resolve(pieces, body, slow):
     """What `Delimiters.plain` does to a value, done to the pieces that need it."""
-    start, stop, text, marks = pieces.start, pieces.stop, pieces.text, pieces.marks[:pieces.empty]
-    is_space = body == 32
-    leading = np.searchsorted(marks, np.flatnonzero(is_space[1:] & is_mark[:-1]))
-    trailing = np.searchsorted(marks, np.flatnonzero(is_space[:-1] & is_mark[1:]) + 1) - 1
+    start, stop, text, marks = pieces.start, pieces.stop, pieces.text, pieces.marks
+    spaces = places_of(body, lambda part: part == 32)
+    leading = np.searchsorted(marks, spaces[_IS_MARK[body[spaces - 1]]] - 1)
+    trailing = np.searchsorted(marks, spaces[_IS_MARK[body[spaces + 1]]] + 1) - 1
+    quotes = np.flatnonzero((body[:-1] == 34) & (body[1:] == 34)) if b'"' in pieces.joined else marks[:0]
+    quoted = np.searchsorted(marks, quotes) - 1
+    escapes = places_of(body, lambda part: part == 92)
+    escapes = escapes[~(_IS_MARK[body[escapes - 1]] & _IS_MARK[body[escapes + 1]])]       # MSH-2 has one alone
+    escaped = np.unique(np.searchsorted(marks, escapes) - 1)
     while len(leading := leading[(start[leading] < stop[leading]) & (text[start[leading]] == 32)]):
         start[leading] += 1
     while len(trailing := trailing[(trailing >= 0) & (start[trailing] < stop[trailing]) & (text[stop[trailing] - 1] == 32)]):
         stop[trailing] -= 1
-    quotes = np.flatnonzero((body[:-1] == 34) & (body[1:] == 34))
-    quoted = np.searchsorted(marks, quotes) - 1
     is_null = (start[quoted] == quotes) & (stop[quoted] == quotes + 2)
     stop[quoted[is_null]] = start[quoted[is_null]]
-    escaped = np.unique(np.searchsorted(marks, np.flatnonzero(body == 92)) - 1)
-    for i in escaped[stop[escaped] - start[escaped] > 1].tolist():
+    for i in escaped.tolist():
         value = _unescaped(bytes(pieces.joined[start[i]:stop[i]]))
         if value is None:
             slow(marks[i])
@@ -92,9 +96,7 @@ def _unescaped(value):
 
 def as_tokens(pieces):
     """The pieces as Arrow text without a copy: piece i is element 2 i, what lies between two pieces is the other elements."""
-    offsets = np.empty(2 * len(pieces.start) + 1, np.int32)
-    offsets[:-1:2], offsets[1::2], offsets[-1] = pieces.start, pieces.stop, pieces.stop[-1]
-    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(pieces.joined))
+    return pa.StringArray.from_buffers(len(pieces.offsets) - 1, pa.py_buffer(pieces.offsets), pa.py_buffer(pieces.joined))
 
 
 def arrange(plain, pieces):
@@ -137,7 +139,7 @@ def piece_at(pieces, place, rows):
     name, number, component = place
     segment = rows.segment[name]
     begin = pieces.pipes[pieces.pipe[segment] + number - (2 if name == "MSH" else 1)]
-    is_there = pieces.marks[pieces.whole[begin]] < pieces.end[segment]
+    is_there = begin < pieces.end[segment]
     for step in range(1, component):
         is_there &= pieces.kinds[begin + step] == _HAT
     return np.where(is_there, pieces.whole[begin + component - 1], pieces.empty)

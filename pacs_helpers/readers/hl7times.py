@@ -54,7 +54,7 @@ def read_instants(text, words, starts, lengths, zone):
         row = filled[i]
         instant, name, problem = parse_time(text[start[i]:start[i] + length[i]].tobytes().decode(), zone)
         at[row] = (instant - _EPOCH) // timedelta(microseconds=1) if instant else MISSING
-        precision[row], code[row] = PRECISIONS.index(name or "second"), CODES.index(problem)
+        precision[row], code[row] = PRECISIONS.index(name or "second"), CODES.index(problem or ("" if instant else "BAD_TIME"))
     return at, precision, code
 
 
