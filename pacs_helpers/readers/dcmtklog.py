@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from ..tables import add_problem
 from .associations import acknowledge, answer, clean_up, describe, end_all, finish, pool_of, receive, refuse, request
 from .dimse import CODE_MODALITIES, DUMP_FIELD, SERVICE_WORDS, read_dump, status_category, status_of_words
+from .loglines import compile_events
 
 _FAULT = "(?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"
 _LEVEL = "(?:FATAL|ERROR|WARN|INFO|DEBUG|TRACE)"
@@ -56,14 +57,15 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
 ))
 MORE = r"(?:(?:RECV|XMIT): ?|\.+)+"
 DOTS = re.compile(MORE)
-ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', pattern.pattern)})" for _, pattern in EVENTS))
+ANY = compile_events(pattern for *_, pattern in EVENTS)
 
 
 def follow_line(record, key, text, moment):
     """True when the text of a line says something about an association. `moment()` is where and when."""
-    if not ANY.match(text):
+    if not (event := ANY.match(text)):
         return False
-    name, found = next((name, found) for name, pattern in EVENTS if (found := pattern.match(text)))
+    name, pattern = EVENTS[event.lastindex - 1]
+    found = pattern.match(text)
     _HANDLERS[name](record, key, moment(), {k: v for k, v in found.groupdict().items() if v})
     return True
 

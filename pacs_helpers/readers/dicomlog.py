@@ -214,6 +214,8 @@ def _whole_file_problem(log, file, data, layout):
         return "NO_DATE", f"a {layout.name} log has times without date; give start_date, the day of its first line (last written {day})"
     if layout or any(open_envelope(line.decode("utf-8", "replace")) for line in data[:200_000].splitlines()):
         return None
+    if re.search(rb"(?m)^\W?\d{1,2}[/.]\d{1,2}[/.]\d\d(?:\d\d)?,? \d\d:\d\d", data[:4096]):
+        return "DATE_AMBIGUOUS", "dates such as 99/99/99 do not say which is the month; let the program write YYYY-MM-DD"
     name = next((name for name, pattern in STRANGERS if pattern.search(data[:200_000])), None)
     if name:
         return "UNKNOWN_FORMAT", f"looks like {name}, which is not read here; use the log of a DICOM server, see read_dicom_log"

@@ -59,12 +59,18 @@ def compile_run(pattern, events, more):
         first = head.replace(found[0], f"(?P<first>(?P<second>{found[1]}){found[2]})")
         again = head.replace(found[0], f"(?P<last>(?P=second){found[2]})")
     first, again = (re.sub(r"\(\?P<who>", "(?:", part) for part in (first, again))
-    quiet = f"(?!{_nameless(events.pattern)}){_REST}"
+    silent = re.sub(r"(?<!\\)\((?!\?)", "(?:", _nameless(events.pattern))
+    quiet = f"(?!{silent}){_REST}"
     source = (f"(?m)(?>{first}){quiet}(?:(?>{again}){quiet}){{0,{RECENT}}}+|(?P<more>(?:(?!{_nameless(head)})(?!{STAMPED})"
               f"(?!{_nameless(more)}){_REST}){{1,{RECENT}}}+)")
     for old, new in ((r"(?<!\\)\$", r"\\r?$"), (r"\[\^(?!\\x00)", r"[^\\n"), (r"\\W", r"[^\\w\\n]")):     # one line at a time, whatever its end
         source = re.sub(old, new, source)
     return re.compile(source.encode())
+
+
+def compile_events(patterns):
+    """One pattern for the text of lines: `lastindex` of its match says which of `patterns` fits first, counted from 1."""
+    return re.compile("|".join(f"({_nameless(pattern.pattern)})" for pattern in patterns))
 
 
 def _nameless(pattern):

@@ -9,11 +9,13 @@ opened itself. A C-STORE that Orthanc cannot store is answered A700 (its StoreSc
 """
 
 import re
+from collections import defaultdict
 from types import SimpleNamespace
 
 from ..schemas import SERVICES
 from .associations import acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request
 from .dimse import DUMP_FIELD, SERVICE_WORDS, read_dump
+from .loglines import compile_events
 
 LAYOUTS = (
     ("Orthanc", "no_year",
@@ -40,7 +42,7 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
     ("not_opened", r'.*DicomAssociation - connecting to AET "(?P<called_ae_title>.*?)": (?P<reason>.*)'),
     ("started", r"Orthanc version: |Orthanc has stopped"),
 ))
-ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', pattern.pattern)})" for _, pattern in EVENTS))
+ANY = compile_events(pattern for *_, pattern in EVENTS)
 MOST_CLOSED = 64        # C-STOREs looked back for whose lines are whose
 MORE = DUMP_FIELD
 _DUMP_FIELD = re.compile(DUMP_FIELD)
@@ -48,9 +50,10 @@ _DUMP_FIELD = re.compile(DUMP_FIELD)
 
 def follow_line(record, thread, text, moment):
     """True when the text of a line says something about an association. `moment()` is where and when."""
-    if not ANY.match(text):
+    if not (event := ANY.match(text)):
         return False
-    name, found = next((name, found) for name, pattern in EVENTS if (found := pattern.match(text)))
+    name, pattern = EVENTS[event.lastindex - 1]
+    found = pattern.match(text)
     fields = {k: v.strip() for k, v in found.groupdict().items() if v}
     key = (fields["calling_ae_title"], fields["peer_address"]) if "peer_address" in fields else None
     _HANDLERS[name](record, key, thread, moment(), fields)
@@ -149,11 +152,17 @@ def _close_stores(record, is_over):
 
 def _eliminate(record, name):
     """True when lines that must belong to some closed C-STOREs (as many lines as C-STOREs that have no other) were taken from the rest."""
-    lines_of = [(s, getattr(s, name)) for s in [*record.closed, *record.stores]]
+    holders, closed = defaultdict(list), set(map(id, record.closed))
+    for store in [*record.closed, *record.stores]:
+        for line in (own := getattr(store, name)):
+            holders[line].append((id(store), own))
     for store in record.closed:
         lines = getattr(store, name).keys()
-        owners = [s for s, own in lines_of[:len(record.closed)] if own and own.keys() <= lines]
-        others = [own for s, own in lines_of if s not in owners and not lines.isdisjoint(own)]
+        if all(len(holders[line]) == 1 for line in lines):
+            continue
+        sharing = dict(holder for line in lines for holder in holders[line])
+        owners = [place for place, own in sharing.items() if place in closed and own.keys() <= lines]
+        others = [own for place, own in sharing.items() if place not in owners]
         if others and len(owners) == len(lines):
             for own in others:
                 for line in lines & own.keys():

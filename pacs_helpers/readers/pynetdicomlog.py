@@ -9,6 +9,7 @@ import re
 from ..tables import add_problem
 from .associations import acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request
 from .dimse import CODE_MODALITIES, SERVICE_WORDS, read_dump, status_category
+from .loglines import compile_events
 
 _STAMP = r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{3,6})?)"
 _LEVEL = "(?:CRITICAL|ERROR|WARNING|INFO|DEBUG)"
@@ -49,16 +50,17 @@ EVENTS = tuple((name, role, re.compile(pattern)) for name, role, pattern in (
     ("aborted", "", r"(?:Association Aborted|Aborting Association)"),
 ))
 MORE = "(?!)"          # no line without prefix says anything
-ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', pattern.pattern)})" for _, _, pattern in EVENTS))
+ANY = compile_events(pattern for *_, pattern in EVENTS)
 _WORDS_OF_N = {"Create": "N-CREATE", "Set": "N-SET", "Action": "N-ACTION", "Event Report": "N-EVENT-REPORT"}
 _OTHER = {"accepted": "requested", "requested": "accepted"}
 
 
 def follow_line(record, thread, text, moment):
     """True when the text of a line says something about an association. `moment()` is where and when."""
-    if not ANY.match(text):
+    if not (event := ANY.match(text)):
         return False
-    name, role, found = next((name, role, found) for name, role, pattern in EVENTS if (found := pattern.match(text)))
+    name, role, pattern = EVENTS[event.lastindex - 1]
+    found = pattern.match(text)
     _HANDLERS[name](record, role, thread, moment(), {k: v for k, v in found.groupdict().items() if v})
     return True
 
