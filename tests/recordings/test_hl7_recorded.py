@@ -7,6 +7,7 @@ import hl7 as python_hl7
 import pandas as pd
 import pytest
 
+from pacs_helpers.readers import account, hl7parts
 from pacs_helpers.readers.accession import measure_accession_fields
 from pacs_helpers.readers.hl7log import read_hl7_log
 from pacs_helpers.site import Site
@@ -134,3 +135,15 @@ def test_every_public_sample_loads_with_the_law_kept(shared):
         assert left_over(got) == 0, folder.name
         total += n_messages(got)
     assert total > 2000
+
+
+@pytest.mark.parametrize("cut", [{}, {"CHUNK_BYTES": 20_000, "BLOCK_BYTES": 7_000, "RANGE_BYTES": 60_000}])
+def test_recordings_read_in_columns_are_as_read_one_by_one(shared, monkeypatch, cut):
+    def read(**numbers):
+        for name, value in numbers.items():
+            monkeypatch.setattr(account if name == "BLOCK_BYTES" else hl7parts, name, value)
+        got = read_hl7_log([shared / "rig/hl7", shared / "rig/logs/hl7", *(f for f in sorted((shared / "corpus").iterdir()) if f.is_dir())], site=SITE)
+        return got._replace(sources=got.sources.drop(columns="seconds"))
+
+    for one, other in zip(read(FEWEST=1 << 40), read(FEWEST=1, **cut), strict=True):
+        pd.testing.assert_frame_equal(one, other)
