@@ -7,6 +7,7 @@ from typing import NamedTuple
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from .dicomtext import PADDING, character_set, clean, decode, show
+from .elements import ALL_READ
 from .times import parse_dicom_time, parse_time
 
 PERFORMED_STEP_CLASS = "1.2.840.10008.3.1.2.3.3"
@@ -51,6 +52,14 @@ WANTED = frozenset(_TAG[k] for k in _WORDS)
 OPENED = {_TAG[k]: frozenset(_TAG[i] for i in (*inside, "SpecificCharacterSet")) for k, inside in _ITEMS.items()}
 
 
+# What differs between the images of a series; the rest of a row is made once.
+_OWN_TEXTS, _OWN_INSTANTS = ("sop_instance_uid", "instance_number"), ("acquired_at", "created_at")
+_OWN = frozenset(_TAG[k] for k in (*(_TEXTS[c] for c in _OWN_TEXTS), *(k for c in _OWN_INSTANTS for k in _INSTANTS[c]), "AcquisitionDateTime"))
+_META = [_TAG[k] for k in ("TransferSyntaxUID", "SourceApplicationEntityTitle", "MediaStorageSOPClassUID")]
+_MOST_SERIES = 4096
+_SERIES = {}        # (`_series`, doubts of `_own`) -> (row, raw)
+
+
 class _Notes(NamedTuple):
     codes: list
     raw: dict
@@ -64,6 +73,12 @@ def header_row(found, zone):
     """
     if _TAG[_WORKLIST] in found.items and _TAG["SOPInstanceUID"] not in found.values:
         return "rejected", ("WORKLIST_ENTRY", "a modality worklist entry, not an image; leave the worklist folder out")
+    series = None if found.codes or found.reached != ALL_READ else _series(found, zone)
+    own, doubts, raw = _own(found, zone) if series else (None, None, None)
+    known = _SERIES.get((series, doubts))
+    if known:
+        row = {**known[0], **own}
+        return "instances", {**row, "raw": _shown_raw({**known[1], **raw})} if raw else row
     notes = _Notes(list(found.codes), {}, [])
     sop_class = _text(found, "", "SOPClassUID", _Notes([], {}, [])) or _meta(found, "MediaStorageSOPClassUID")
     is_step = sop_class == PERFORMED_STEP_CLASS or (not sop_class and _TAG["PerformedProcedureStepStatus"] in found.values)
@@ -72,8 +87,33 @@ def header_row(found, zone):
     row["problems"] = " ".join(c for c in dict.fromkeys(notes.codes) if c)
     if not is_step:
         row["precision"] = " ".join(notes.precision)
-        row["raw"] = json.dumps(notes.raw, ensure_ascii=False) if notes.raw else ""
+        row["raw"] = _shown_raw(notes.raw)
+        if series:
+            if len(_SERIES) >= _MOST_SERIES:
+                _SERIES.clear()
+            _SERIES[series, doubts] = dict(row), notes.raw
     return "performed_steps" if is_step else "instances", row
+
+
+def _shown_raw(raw):
+    return json.dumps(raw, ensure_ascii=False) if raw else ""
+
+
+def _series(found, zone):
+    """What tells rows apart that differ in more than the columns of `_own`."""
+    return (zone, *found.values, *[v[0] for tag, v in found.values.items() if tag not in _OWN], *[str(found.meta.get(tag)) for tag in _META],
+            str(found.items))
+
+
+def _own(found, zone):
+    """`(columns, doubts, raw)` of what differs between the images of a series."""
+    notes = _Notes([], {}, [])
+    row = {column: _text(found, column, _TEXTS[column], notes) for column in _OWN_TEXTS}
+    row.update(_instants(found, {column: _INSTANTS[column] for column in _OWN_INSTANTS}, notes, zone))
+    acquired = _acquisition_datetime(found, notes, zone)
+    if acquired:
+        row["acquired_at"] = acquired
+    return row, (*notes.codes, *notes.precision, *notes.raw, row["sop_instance_uid"] == ""), notes.raw
 
 
 def _instance(found, notes, zone):

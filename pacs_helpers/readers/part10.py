@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from .elements import LONG_VRS, NOTHING_READ, UNDEFINED, walk
+from .elements import ALL_READ, LONG_VRS, NOTHING_READ, UNDEFINED, walk
+from .layouts import Layouts
 
 INFLATE_LIMIT = 32 << 20
 META_LIMIT = 1 << 16
+HEAD_BYTES = 1 << 14
+_MET = Layouts()
 # Two JPIP syntaxes deflate the data set too (PS3.5 A.7, A.9).
 _DEFLATED = {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 _EXECUTABLE = (b"MZ", b"\x7fELF", b"#!", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
@@ -32,11 +35,16 @@ class Elements(NamedTuple):
     reached: int
 
 
-def read_elements(read_at, size, wanted, opened):
-    """`(Elements, None)` of one DICOM file, or `(None, (code, reason))` when it is none. Arguments as for `walk`."""
-    head = read_at(0, META_LIMIT)
+def read_elements(read_at, size, wanted, opened, *, is_remembered=True):
+    """`(Elements, None)` of one DICOM file, or `(None, (code, reason))` when it is none. Arguments as for `walk`.
+
+    With `is_remembered` data sets laid out like one met before are not walked; `wanted` and `opened` are then the same in every call.
+    """
+    head = read_at(0, HEAD_BYTES)
     start, codes = _start(head)
     meta, at = _read_meta(head, start)
+    if at + 8 > len(head) == HEAD_BYTES:
+        meta, at = _read_meta(head := read_at(0, META_LIMIT), start)
     if at == 0 and not _may_begin(head):
         return None, _NOT_DICOM
     if at >= size:
@@ -50,10 +58,12 @@ def read_elements(read_at, size, wanted, opened):
         data, is_capped = _inflate(read_at(at, size - at))
         if data is None:
             return None, ("BAD_DEFLATE", "the deflated data set is cut or damaged; ask for the file again")
-        read_at, at, size = (lambda p, n: data[p:p + n]), 0, len(data)
-    implicit, big = _encoding(read_at(at, 8).ljust(8, b"\0"), syntax)
+        read_at, at, size, head = (lambda p, n: data[p:p + n]), 0, len(data), data
+    implicit, big = encoding = _encoding((head[at:at + 8] or read_at(at, 8)).ljust(8, b"\0"), syntax)
     if syntax.startswith(ImplicitVRLittleEndian) and (implicit, big) != (syntax == ImplicitVRLittleEndian, syntax == ExplicitVRBigEndian):
         codes.append("TRANSFER_SYNTAX_MISMATCH")
+    if is_remembered and (known := _MET.read(read_at, head, at, size, encoding)):
+        return Elements(meta, *known, codes, ALL_READ), None
     values, items, found, reached = walk(read_at, at, size, implicit=implicit, big=big, wanted=wanted | {_DIRECTORY}, opened=opened)
     if is_capped:
         found = [c for c in found if c not in _ABOUT_SIZE] + ["TOO_LARGE_INFLATED"]
@@ -61,6 +71,8 @@ def read_elements(read_at, size, wanted, opened):
         return None, _INDEX
     if not values and (start == 0 or reached <= NOTHING_READ):
         return None, ("NO_DATASET", "no element of the header can be read; ask for the file again") if start else _NOT_DICOM
+    if is_remembered and not found and reached == ALL_READ:
+        _MET.learn(read_at, at, size, encoding, wanted, opened, (values, items))
     return Elements(meta, values, items, list(dict.fromkeys(codes + found)), reached), None
 
 
