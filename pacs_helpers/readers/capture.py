@@ -132,7 +132,7 @@ class _Wire:
         for association in self.holed:
             association.is_counted = False      # requests are among what was lost
         for kind, (first, n, size) in self.others.items():
-            code, reason = ("TRUNCATED", "the file ends inside a packet; copy it again") if kind == "cut" else ("OTHER_TRAFFIC", f"{n:,} {kind}; nothing to do")
+            code, reason = ("TRUNCATED", "the file ends inside a packet or is damaged there; copy it again") if kind == "cut" else ("OTHER_TRAFFIC", f"{n:,} {kind}; nothing to do")
             self.rejected.append(reject(self.file, first, size, code, reason))
 
     def moment(self, packet):

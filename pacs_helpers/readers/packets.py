@@ -11,7 +11,7 @@ _IP_FAMILIES = {2: 0x0800, 10: 0x86DD, 23: 0x86DD, 24: 0x86DD, 28: 0x86DD, 30: 0
 _EXTENSIONS = (0, 43, 60)       # IPv6 hop-by-hop, routing, destination options
 _TCP = 6
 SYN, FIN, RST, ACK = 2, 1, 4, 16
-_TRUNCATED = (dpkt.NeedData, struct.error, ValueError)
+_DAMAGED = (dpkt.Error, struct.error, ValueError)
 
 
 class Packet(NamedTuple):
@@ -32,11 +32,11 @@ class Packet(NamedTuple):
 def read_packets(stream):
     """Packets of an open pcap or pcapng file; the bytes before the first and between them belong to the packet that follows.
 
-    The last one has kind "cut" when the file ends inside it. ValueError when the file is no capture.
+    The last one has kind "cut" when the file ends inside it or is damaged from there. ValueError when the file is no capture.
     """
     try:
         reader = dpkt.pcap.UniversalReader(stream)
-    except dpkt.Error as error:
+    except _DAMAGED as error:
         raise ValueError("no capture") from error
     link, before = reader.datalink(), 0
     packets = iter(reader)
@@ -45,7 +45,7 @@ def read_packets(stream):
             stamp, data = next(packets)
         except StopIteration:
             break
-        except _TRUNCATED:
+        except _DAMAGED:
             stream.seek(0, 2)
             yield Packet(before, stream.tell() - before, 0, "cut")
             return

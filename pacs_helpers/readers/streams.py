@@ -37,8 +37,9 @@ class Stream:
         self.n_other += packet.n_bytes - n
         self.last = packet
         if packet.flags & SYN:
-            self.expected[who] = (packet.number + 1) % _ROUND
-        elif n or packet.n_missing:
+            packet = packet._replace(number=(packet.number + 1) % _ROUND)
+            self.expected[who] = packet.number
+        if n or packet.n_missing:
             if self.expected[who] is None:
                 self.expected[who] = packet.number
             self._order(who, packet)
@@ -86,12 +87,13 @@ class Stream:
         number, later = min(self.held[who].items(), key=lambda item: (item[0] - self.expected[who]) % _ROUND)
         self._lose(who, (number - self.expected[who]) % _ROUND, later)
         self.expected[who] = number
-        self._order(who, self.held[who].pop(number))
+        del self.held[who][number]
+        self.n_held[who] -= len(later.payload)
+        self._order(who, later)
 
     def _flush(self):
         for who in (0, 1):
             while self.held[who]:
-                self.n_held[who] = 0
                 self._skip(who)
 
     def _speak(self, who, data, packet):

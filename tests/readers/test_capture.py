@@ -1,4 +1,5 @@
 import gzip
+import io
 
 import dpkt
 import pandas as pd
@@ -237,6 +238,25 @@ def test_a_file_cut_at_any_byte_is_accounted_for(load):
     for n in range(1, len(data)):
         got = load(data[:n])
         assert len(got.associations) <= 1
+
+
+def test_bytes_beside_the_first_syn_are_read(load):
+    wire = Wire(server=(SERVER[0], 2575))
+    wire.send(0, b"\x0b" + MESSAGE + b"\x1c\r", dpkt.tcp.TH_SYN)
+    got = load(pcap(wire.packets))
+    assert got.messages["message_control_id"].tolist() == ["C1"] and len(got.rejected) == 0
+
+
+def test_a_capture_damaged_in_the_middle_keeps_what_came_before(load):
+    out = io.BytesIO()
+    writer = dpkt.pcapng.Writer(out)
+    for stamp, data in conversation(b"x" * 3000).packets:
+        writer.writepkt(data, stamp)
+    whole = out.getvalue()
+    second = whole.index(b"\x06\0\0\0", whole.index(b"\x06\0\0\0") + 4)
+    damaged = whole[:second + 4] + b"\xff\xff\0\0" + whole[second + 8:]
+    got = load(damaged, name="day.pcapng")
+    assert got.rejected[["code", "source_offset", "n_bytes"]].values.tolist() == [["TRUNCATED", second, len(whole) - second]]
 
 
 @pytest.mark.parametrize(("data", "code"), [(b"", "EMPTY_FILE"), (b"MSH|^~\\&|", "UNKNOWN_FORMAT"), (b"\0" * 100, "UNKNOWN_FORMAT")])
