@@ -2,14 +2,18 @@
 
 import csv
 import io
+import xml.etree.ElementTree as ElementTree
 import zipfile
+import zlib
 from collections import Counter
 from datetime import datetime
 from typing import NamedTuple
 
-from .account import read_bytes, reject
+from .account import INFLATE_LIMIT, read_bytes, reject
 
 DELIMITERS = ",;\t|"
+# What zipfile, the XML parser and openpyxl raise on a damaged workbook.
+_BAD_BOOK = (zipfile.BadZipFile, zlib.error, ElementTree.ParseError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, OSError, EOFError)
 LONGEST_RECORD = 50         # lines that one quoted record may take
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _REASONS = {
@@ -128,17 +132,21 @@ def _excel(file, data, nothing):
     import openpyxl
 
     try:
+        if sum(member.file_size for member in zipfile.ZipFile(io.BytesIO(data)).infolist()) > INFLATE_LIMIT:
+            return nothing._replace(rejected=[reject(file, 0, len(data), "TOO_LARGE_INFLATED", f"more than {INFLATE_LIMIT >> 20} MB inflated; export it as CSV")])
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         cells = [[_cell(c) for c in row] for row in book.worksheets[0].iter_rows()]
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError) as error:
+        others = [n for n, sheet in enumerate(book.worksheets) if n and any(any(row) for row in sheet.iter_rows(values_only=True))]
+    except _BAD_BOOK as error:
         return nothing._replace(rejected=[reject(file, 0, len(data), "BAD_ARCHIVE", f"no Excel workbook that can be opened ({type(error).__name__}); export it again, or as CSV")])
     width = max((len(row) for row in cells), default=0)
     records = [(n, 1, row + [""] * (width - len(row))) for n, row in enumerate(cells)]
-    found = _account(file, records, [0] * len(cells), nothing)
+    found = _account(file, records, [1] * len(cells), nothing)       # offsets of a sheet are its rows
     if not found.header:
         return nothing._replace(rejected=[reject(file, 0, len(data), "UNKNOWN_FORMAT", "no table with a header of two or more columns on its first sheet")])
-    numbers = [n for n, _, values in records if values in [row for _, row in found.rows[:1]]]
-    return found._replace(n_in_rows=len(data), rows=[(numbers[0] + i, values) for i, (_, values) in enumerate(found.rows)])
+    rejected = [{**row, "n_bytes": 0} for row in found.rejected] + [
+        reject(file, 0, 0, "OTHER_SHEET", f"sheet {n + 1} is not read, only the first is; save it as a file of its own if it holds exams") for n in others]
+    return found._replace(n_in_rows=len(data), n_framing=0, rejected=rejected)
 
 
 def _cell(cell):

@@ -1,10 +1,11 @@
 import datetime as dt
+import io
 
 import openpyxl
 import pandas as pd
 import pytest
 
-from pacs_helpers import Site, TableError
+from pacs_helpers import Site, TableError, best_events, build_department
 from pacs_helpers.readers.risexport import propose_columns, read_ris_export
 
 MAP = {"accession_number": "Acc", "patient_id": "MRN", "patient_name": "Name", "ordered": "Ordered", "final": "Signed"}
@@ -110,6 +111,14 @@ def test_109_what_spreadsheets_put_around_an_id_is_taken_off_and_told(load, writ
     assert row[["patient_id", "problems"]].tolist() == ["00123", "ID_CLEANED"] and "00123" in row["raw"]
 
 
+def test_110_blank_keys_join_nothing(load):
+    got = load("Acc,MRN,Mod,Ordered\n,1,CT,2024-03-11 09:20\n,2,MR,2024-03-11 09:30\nA1,3,US,2024-03-11 09:40\n",
+               columns={"accession_number": "Acc", "patient_id": "MRN", "modality": "Mod", "ordered": "Ordered"})
+    events = build_department(ris=got, site=SITE).events
+    assert events["accession_number"].tolist() == ["", "", "A1"] and best_events(events)["accession_number"].tolist() == ["A1"]
+    assert not {"CT", "MR"} & set(events.loc[events["accession_number"] == "A1", "modality"].astype("str"))
+
+
 def test_85_day_and_month_are_told_by_the_whole_column_or_by_the_site(load):
     ambiguous, clear = "A1,1,ROE,03/04/2024 09:20,\n", "A2,2,ROE,03/25/2024 09:20,\n"
     got = load(HEADER + ambiguous).exams.iloc[0]
@@ -149,6 +158,32 @@ def test_an_excel_sheet_keeps_zeros_dates_and_text(tmp_path):
     assert got.exams[["accession_number", "patient_id", "source_offset"]].values.tolist() == [["A1", "00123", 2], ["A2", "00124", 3]]
     assert got.exams["ordered_at"].tolist() == [pd.Timestamp("2024-03-11T14:20Z"), pd.NaT] and got.exams["final_at"].tolist() == [pd.NaT, pd.Timestamp("2024-03-11T15:00Z")]
     assert got.rejected["code"].tolist() == ["NOT_A_RECORD", "NOT_A_RECORD"]
+
+
+def workbook(*sheets):
+    book = openpyxl.Workbook()
+    for number, rows in enumerate(sheets):
+        sheet = book.active if not number else book.create_sheet()
+        for row in rows:
+            sheet.append(row)
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def test_offsets_of_a_sheet_are_its_rows_and_other_sheets_are_told(load):
+    rows = [["Acc", "MRN", "Name", "Ordered", "Signed"], ["A1", "1", "ROE"], ["Total", 1], ["A2", "2", "POE"]]
+    got = load(workbook(rows, [], [["A3"]]), name="ris.xlsx")
+    assert got.exams[["accession_number", "source_offset"]].values.tolist() == [["A1", 1], ["A2", 3]]
+    assert got.rejected[["code", "n_bytes"]].values.tolist() == [["NOT_A_RECORD", 0], ["OTHER_SHEET", 0]] and got.rejected["reason"][1].startswith("sheet 3 ")
+
+
+def test_a_damaged_workbook_is_rejected_whole(load):
+    whole = workbook([["Acc", "MRN", "Name", "Ordered", "Signed"], ["A1", "1", "ROE"]])
+    start = whole.index(b"xl/workbook.xml") + len(b"xl/workbook.xml")
+    for data in (whole[:start] + bytes(range(40)) + whole[start + 40:], whole[:len(whole) // 2]):
+        got = load(data, name="ris.xlsx")
+        assert len(got.exams) == 0 and got.rejected[["code", "n_bytes"]].values.tolist() == [["BAD_ARCHIVE", len(data)]]
 
 
 def test_any_prefix_is_accounted_for(load):
