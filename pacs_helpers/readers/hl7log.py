@@ -46,9 +46,11 @@ def read_hl7_log(path, *, site, executor=None):
         refused, source = _close_file(file, list(parts), site, columns)
         rejected += refused
         sources.append(source)
+    parts = None        # or it would keep every column until the end
     rejected, sources = close_account(rejected, sources, unit="bytes")
     digests, numbers = columns.pop("_digest", []), columns.pop("_message", [])
-    messages = conform({name: _series(columns.pop(name), kind) for name, (kind, _) in MESSAGES.items() if name in columns}, MESSAGES)
+    one_by_one = {name: conform({name: _series(columns.pop(name), kind[0])}, {name: kind})[name] for name, kind in MESSAGES.items() if name in columns}
+    messages = pd.DataFrame(one_by_one) if one_by_one else conform([], MESSAGES)
     return HL7Log(finish_messages(messages, digests, numbers, site), rejected, sources)
 
 
@@ -107,7 +109,8 @@ def _add_file(file, parts, whole, faults, columns):
                  for before, after, m in zip(found.take(rows).to_pylist(), problems.take(rows).to_pylist(), number[rows].tolist())]
         problems = pc.replace_with_mask(problems, pa.array(is_found), pa.array(texts, pa.string()))
     whole["problems"] = [problems]
-    whole["source_file"] = [pa.array([file], pa.string()).take(pa.array(np.zeros(len(places), np.int8)))]
+    for name, text in (("source_file", file), ("accession_number", "")):
+        whole[name] = [pa.array([text], pa.string()).take(pa.array(np.zeros(len(places), np.int8)))]
     whole["_digest"] = [np.frombuffer(d.buffers()[1], np.int64, 2 * len(d), 16 * d.offset).reshape(-1, 2) for d in whole["_digest"]]
     whole["_message"] = [number + (columns["_message"][-1][-1] + 1 if columns["_message"] else 0)]
     for name, pieces in whole.items():
