@@ -61,7 +61,7 @@ def compile_run(pattern, events, more):
     first, again = (re.sub(r"\(\?P<who>", "(?:", part) for part in (first, again))
     silent = re.sub(r"(?<!\\)\((?!\?)", "(?:", _nameless(events.pattern))
     quiet = f"(?!{silent}){_REST}"
-    source = (f"(?m)(?>{first}){quiet}(?:(?>{again}){quiet}){{0,{RECENT}}}+|(?P<more>(?:(?!{_nameless(head)})(?!{STAMPED})"
+    source = (f"(?m)(?={_REST})(?>{first}){quiet}(?:(?={_REST})(?>{again}){quiet}){{0,{RECENT}}}+|(?P<more>(?:(?!{_nameless(head)})(?!{STAMPED})"
               f"(?!{_nameless(more)}){_REST}){{1,{RECENT}}}+)")
     for old, new in ((r"(?<!\\)\$", r"\\r?$"), (r"\[\^(?!\\x00)", r"[^\\n"), (r"\\W", r"[^\\w\\n]")):     # one line at a time, whatever its end
         source = re.sub(old, new, source)
