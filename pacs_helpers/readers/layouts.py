@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from .elements import ITEM, ITEM_END, LONG_VRS, LONGEST_VALUE, PIXELS, SEQUENCE_END, UNDEFINED
 
-FARTHEST = 1 << 18      # bytes of a header worth remembering
-MOST_STEPS = 2000
+FARTHEST = 1 << 20      # bytes of a header worth remembering
+MOST_STEPS = 10_000
 MOST_KNOWN = 64         # layouts of one encoding
 
 
