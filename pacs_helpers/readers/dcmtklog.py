@@ -18,7 +18,7 @@ _FAULT = "(?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"
 _LEVEL = "(?:FATAL|ERROR|WARN|INFO|DEBUG|TRACE)"
 LAYOUTS = (     # name, kind of clock, how a line begins; the first that fits a file is taken
     ("storescp -xcr", "zoned",
-     r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d))\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d+)$"),
+     r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d))\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d{1,15})$"),
     ("DCMTK with process id", "dated",
      r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) \[(?P<who>\d+)\] (?:dcmtk\S* )?" + _LEVEL + r"\b:? *(?P<text>.*)"),
     ("DCMTK file", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) +" + _LEVEL + r":(?: |$)(?P<text>.*)"),
@@ -40,7 +40,7 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
     ("request", r"(?:Received|Sending) (?P<word>(?:C-)?(?:Echo|Store|Find|Move|Get|ECHO|STORE|FIND|MOVE|GET))(?: SCP RQ| SCP:| Request)(?:.*?, (?P<code>\w+)\))?"),
     ("response", r"Received (?P<word>(?:C-)?(?:Echo|Store|Find|Move|Get|ECHO|STORE|FIND|MOVE|GET)) Response(?: \((?P<words>.*)\))?"),
     ("response", r"(?:Worklist )?(?P<word>Find|Move|Get) SCP Response \d+ (?:\[status: |\()(?P<words>[^\])]*)"),
-    ("data", r"DIMSE receiveDataSetIn\w+: (?P<n>\d+) bytes read"),
+    ("data", r"DIMSE receiveDataSetIn\w+: (?P<n>\d{1,15}) bytes read"),
     ("stored", r"storing DICOM file: (?:.*[/\\])?(?:(?P<code>\w{2,3})\.(?P<uid>[0-9.]+))?"),
     ("not_stored", r"cannot write DICOM file|Can't open output file"),
     ("sub_opened", r"Requesting Sub-Association"),
@@ -53,7 +53,7 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
     ("cleaned", r"Cleaned up after child \((?P<pid>\d+)\)"),
     ("started", r"\$dcmtk: "),
     ("object", r"(?P<calling_ae_title>[^|]*)\|(?P<called_ae_title>[^|]*)\|[^|]*\|"
-               r"(?:(?P<code>\w{2,3})\.)?(?P<uid>[0-9.]+)?[^|]*\|(?P<n>\d+)$"),
+               r"(?:(?P<code>\w{2,3})\.)?(?P<uid>[0-9.]+)?[^|]*\|(?P<n>\d{1,15})$"),
 ))
 MORE = r"(?:(?:RECV|XMIT): ?|\.+)+"
 DOTS = re.compile(MORE)

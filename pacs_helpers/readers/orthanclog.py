@@ -27,7 +27,7 @@ EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
     ("acknowledged", r"Association Acknowledged \(Max Send PDV: \d+\)(?: to" + _PEER + ")?"),
     ("called", r"Incoming connection from" + _PEER + ", calling AET (?P<called_ae_title>.*)"),
     ("request", r"Incoming (?P<word>\S+) request from" + _PEER + ", calling AET (?P<called_ae_title>.*)"),
-    ("attached", r'Creating attachment ".*" of "DICOM" type \(size: (?P<megabytes>\d+)MB\)'),
+    ("attached", r'Creating attachment ".*" of "DICOM" type \(size: (?P<megabytes>\d{1,7})MB\)'),
     ("stored", r"New instance stored|Already stored"),
     ("not_stored", r"Exception while storing DICOM|Store has failed because"),
     ("uploaded", r"Receiving a DICOM file of \d+ bytes through HTTP"),

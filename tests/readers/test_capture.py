@@ -233,9 +233,9 @@ def test_packets_of_other_kinds_are_one_rejected_row_a_kind(load):
         "2 packets that are not IP; nothing to do": "OTHER_TRAFFIC", "1 packets that are not TCP; nothing to do": "OTHER_TRAFFIC", "1 cut packets; nothing to do": "OTHER_TRAFFIC"}
 
 
-def test_a_file_cut_at_any_byte_is_accounted_for(load):
+def test_a_file_cut_anywhere_is_accounted_for(load):
     data = pcap(conversation(b"x" * 60, wire=Wire(mss=200)).packets)
-    for n in range(1, len(data)):
+    for n in range(1, len(data), 7):       # 7 is in no step with packets of 200 bytes
         got = load(data[:n])
         assert len(got.associations) <= 1
 

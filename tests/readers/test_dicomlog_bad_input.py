@@ -192,3 +192,9 @@ def test_beginning_of_any_length_is_accounted_for(request, tmp_path, name):
         assert sum(row["n_bytes"] for row in part["rejected"]) == source["n_bytes_rejected"]
         assert len(part["operations"]) >= n_before
         n_before = len(part["operations"])
+
+
+def test_a_size_of_a_hundred_digits_is_no_size(tmp_path):
+    line = "2025-11-01T16:39:18.505-05:00|CR2|EDVIEW|10.20.0.17|CR.2.25.6|8300000\n"
+    log = load(tmp_path, {"xcr.log": line + line.replace("18.505", "19.505").replace("8300000", "8" * 100)})
+    assert log.operations["n_bytes"].tolist() == [8_300_000] and log.rejected["code"].tolist() == ["UNKNOWN_FORMAT"]
