@@ -157,16 +157,27 @@ def run_over(worker, units, executor=None, *, n_bytes=None):
     """`[worker(unit) for unit in units]`, in order, on `executor`; here when the units are small, else on a process pool.
 
     `worker` must be importable and units picklable: they may run on another machine. `n_bytes` is the size of the work
-    when units are not files or tuples that begin with one.
+    when units are not files or tuples that begin with one. A KeyboardInterrupt goes up with a note of how far it came.
     """
     if executor is not None:
-        return list(executor.map(worker, units))
+        return _gather(executor.map(worker, units), len(units))
     if n_bytes is None:
         n_bytes = sum(os.path.getsize(u[0] if isinstance(u, tuple) else u) for u in units if os.path.exists(u[0] if isinstance(u, tuple) else u))
     if n_bytes < POOL_FROM_BYTES or len(units) < 2 or (os.cpu_count() or 1) < 2:
-        return [worker(u) for u in units]
+        return _gather(map(worker, units), len(units))
     with ProcessPoolExecutor() as pool:
-        return list(pool.map(worker, units, chunksize=max(1, len(units) // 64)))
+        return _gather(pool.map(worker, units, chunksize=max(1, len(units) // 64)), len(units))
+
+
+def _gather(results, n_units):
+    done = []
+    try:
+        for result in results:
+            done.append(result)
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"Stopped after {len(done):,} of {n_units:,} parts of the work; nothing of it is kept.")
+        raise
+    return done
 
 
 def close_account(rejected, sources, *, unit):
@@ -186,11 +197,11 @@ def summarize_account(result):
     """The sentence that follows every load: units seen = loaded (with problems) + rejected by code, and bytes unaccounted for (always 0)."""
     table, sources = result[0], result.sources
     units = table.drop_duplicates(["source_file", "source_offset"]) if "message_control_id" in table else table
-    others = sum(len(t) for name, t in result._asdict().items() if name == "performed_steps")
+    others = {name: len(t.drop_duplicates(["source_file", "source_offset"])) for name, t in result._asdict().items() if name in ("performed_steps", "messages") and t is not table}
     codes = ", ".join(f"{n:,} {code}" for code, n in result.rejected["code"].value_counts().items())
     left = int((sources["n_bytes"] - sources["n_bytes_in_rows"] - sources["n_bytes_rejected"] - sources["n_bytes_framing"]).sum())
-    return (f"{len(units) + others + len(result.rejected):,} pieces = {len(units):,} {type(result)._fields[0]} loaded ({int((units['problems'] != '').sum()):,} with problems)"
-            + (f" + {others:,} performed steps" if others else "")
+    return (f"{len(units) + sum(others.values()) + len(result.rejected):,} pieces = {len(units):,} {type(result)._fields[0]} loaded ({int((units['problems'] != '').sum()):,} with problems)"
+            + "".join(f" + {n:,} {name.replace('_', ' ')}" for name, n in others.items() if n)
             + f" + {len(result.rejected):,} rejected{f' ({codes})' if codes else ''}; {left:,} bytes unaccounted in {len(sources):,} file{'s' if len(sources) != 1 else ''}")
 
 

@@ -120,7 +120,7 @@ def _open_json(line):
     if not (told["text"] and told["stamp"] and all(isinstance(value, str) for value in told.values())):
         return None
     stamp, kind = told["stamp"], "zoned"
-    if stamp.isdigit() and len(stamp) == 16:
+    if re.fullmatch(r"[0-9]{16}", stamp):
         stamp, kind = f"{stamp[:10]}.{stamp[10:]}", "epoch"
     elif not re.match(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)$", stamp):
         return None

@@ -1,0 +1,24 @@
+import pytest
+
+from pacs_helpers import Site, read_capture, summarize_account
+from pacs_helpers.readers.account import run_over
+from tests.wires import SERVER, Wire, conversation, pcap
+
+
+def test_the_account_of_a_capture_counts_associations_and_messages(tmp_path):
+    message = b"\x0bMSH|^~\\&|RIS|S|PACS|S|20240311092000||ORU^R01|C1|P|2.5.1\rPID|1||00123\rOBR|1|P1|F1\rOBR|2|P1|F2\r\x1c\r"
+    feed = Wire(client=(b"\x0a\x14\0\x0d", 40001), server=(SERVER[0], 2575)).open().send(0, message).close()
+    (tmp_path / "day.pcap").write_bytes(pcap(sorted(conversation(b"x").packets + feed.packets)))
+    said = summarize_account(read_capture(tmp_path, site=Site(time_zone="UTC")))
+    assert said.startswith("2 pieces = 1 associations loaded (0 with problems) + 1 messages + 0 rejected; 0 bytes unaccounted")
+
+
+def test_who_stops_a_load_is_told_how_far_it_came():
+    def worker(unit):
+        if unit == 3:
+            raise KeyboardInterrupt
+        return unit
+
+    with pytest.raises(KeyboardInterrupt) as stop:
+        run_over(worker, [1, 2, 3, 4], n_bytes=0)
+    assert stop.value.__notes__ == ["Stopped after 2 of 4 parts of the work; nothing of it is kept."]
