@@ -178,11 +178,11 @@ def _mixed(rows, study):
 
 
 def measure_period(dept):
-    """`(first, last)` instants that the traces tell of: those of the HL7 messages about exams, else of the images; NaT when there are none.
+    """`(first, last)` instants that the traces tell of: those of the HL7 messages about exams, else of the images, else of the RIS export; NaT when there are none.
 
     Times more than a day ahead of this computer's clock are left out: one wrong year would move the end of everything.
     """
     known = dept.trace[dept.trace["at"] <= pd.Timestamp.now("UTC") + pd.Timedelta("1D")]
     spoken = known[known["lane"].isin(["order", "report"])]
-    at = (spoken if len(spoken) else known)["at"]
+    at = (spoken if len(spoken) else known if len(known) else dept.events)["at"]
     return at.min(), at.max()

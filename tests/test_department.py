@@ -356,6 +356,7 @@ def test_a_ris_export_tells_milestones_beside_the_feeds_or_alone():
     exams = conform([{"accession_number": "0A1", "modality": "CT", "ordered_at": f"{DAY}08:00Z", "exam_ended_at": f"{DAY}09:00Z", "final_at": f"{DAY}11:00Z"}], EXAMS)
     alone = build_department(ris=SimpleNamespace(exams=exams), site=SITE)
     assert alone.events[["accession_number", "milestone", "source", "modality"]].astype("str").values.tolist() == [["0A1", m, "ris", "CT"] for m in ("ordered", "exam_ended", "final")]
+    assert measure_period(alone) == (pd.Timestamp(f"{DAY}08:00Z"), pd.Timestamp(f"{DAY}11:00Z"))
     messages = conform([report("F", "10:00", source_file="feed.hl7", source_offset=0)], MESSAGES)
     both = build_department(hl7=SimpleNamespace(messages=messages), ris=SimpleNamespace(exams=exams), site=SITE)
     finals = both.events[both.events["milestone"] == "final"]

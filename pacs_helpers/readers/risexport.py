@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..site import RIS_FIELDS, Site
+from ..site import DATE_ORDERS, RIS_FIELDS, Site
 from ..tables import EXAMS, INSTANT, TableError, conform, nearest
 from .account import close_account, list_files, reject, run_over, source_row
 from .delimited import read_records
@@ -149,12 +149,15 @@ def _text(value, field):
 def _instants(values, order, zone):
     """`(instant, precision, problem code)` of each value of a column; one order of day and month holds for all of it."""
     found = [_DATE.fullmatch(v.strip()) if isinstance(v, str) else None for v in values]
-    pairs = [(int(f[1]), int(f[3])) for f in found if f and len(f[1]) <= 2]
-    day_first = {"day first": True, "month first": False}.get(order)
-    if day_first is None and pairs:
-        is_day, is_month = any(a > 12 for a, _ in pairs), any(b > 12 for _, b in pairs)
-        day_first = is_day if is_day != is_month else None
+    day_first = {"day first": True, "month first": False}.get(order, _is_day_first(found))
     return [_instant(v, f, day_first, zone) for v, f in zip(values, found)]
+
+
+def _is_day_first(found):
+    """Whether the dates that `_DATE` found have the day first, as all with dots do and those with a first number above 12; None when they do not tell."""
+    pairs = [(int(f[1]), int(f[3]), f[2]) for f in found if f and len(f[1]) <= 2]
+    is_day, is_month = any(a > 12 or mark == "." for a, _, mark in pairs), any(b > 12 for _, b, mark in pairs if mark != ".")
+    return is_day if is_day != is_month else None
 
 
 def _instant(value, found, day_first, zone):
@@ -197,7 +200,12 @@ def propose_columns(path, *, write_to=None):
         if score > 0 and field not in proposal and name not in taken:
             proposal[field] = (field, name, share, evidence)
             taken.add(name)
-    table = pd.DataFrame([proposal[f] for f in _WORDS if f in proposal], columns=["field", "header", "share_filled", "evidence"])
+    found_dates = [_DATE.fullmatch(v.strip()) for row in rows for v in row if isinstance(v, str)]
+    day_first = _is_day_first(found_dates)
+    if day_first is not None:
+        n = sum(bool(f and len(f[1]) <= 2) for f in found_dates)
+        proposal["date_order"] = "date_order", DATE_ORDERS[not day_first], n / len(found_dates), "some of the dates can only be read so; all columns of an export are taken to be alike"
+    table = pd.DataFrame([proposal[f] for f in (*_WORDS, "date_order") if f in proposal], columns=["field", "header", "share_filled", "evidence"])
     if write_to is not None:
         _write(Path(write_to), table)
     return table

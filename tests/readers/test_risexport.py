@@ -128,6 +128,10 @@ def test_85_day_and_month_are_told_by_the_whole_column_or_by_the_site(load):
     assert load(HEADER + clear + "A3,3,ROE,25/03/2024 09:20,\n").exams["problems"].tolist() == ["DATE_AMBIGUOUS", "DATE_AMBIGUOUS"]
 
 
+def test_dates_with_dots_have_the_day_first(load):
+    assert load(HEADER + "A1,1,ROE,03.04.2024 09:20,\n").exams["ordered_at"].tolist() == [pd.Timestamp("2024-04-03T14:20Z")]
+
+
 @pytest.mark.parametrize(("text", "at"), [
     ("2024-03-11T09:20:30", "2024-03-11T14:20:30Z"), ("2024/03/11 9:20 PM", "2024-03-12T02:20Z"), ("03/25/2024 12:05 AM", "2024-03-25T05:05Z"), ("25.03.2024 12:05", "2024-03-25T17:05Z"),
     ("20240311092030", "2024-03-11T14:20:30Z"), ("2024-03-11", "2024-03-11T05:00Z"),
@@ -220,6 +224,14 @@ def test_a_proposal_names_each_column_and_its_evidence(tmp_path):
         "principal_interpreter": "Reading Radiologist"}
     assert got.set_index("field").loc["preliminary", "share_filled"] == 0 and got.set_index("field").loc["final", "evidence"] == "the header says so; 100% filled, 100% look like times"
     assert "ROE" not in got.to_csv()
+
+
+def test_a_proposal_says_which_of_day_and_month_comes_first_if_any_column_shows_it(tmp_path):
+    (tmp_path / "ris.csv").write_text("Acc,Order Date,Signed\n" + "".join(f"A{n},03/04/2024 09:00,03/{n}/2024 09:00\n" for n in range(10, 20)))
+    got = propose_columns(tmp_path / "ris.csv").set_index("field")
+    assert got.loc["date_order", "header"] == "month first"
+    (tmp_path / "ris.csv").write_text("Acc,Order Date\nA1,03/04/2024 09:00\nA2,03/04/2024 09:00\n")
+    assert "date_order" not in propose_columns(tmp_path / "ris.csv")["field"].tolist()
 
 
 def test_a_proposal_can_be_written_into_the_site_file_once(tmp_path):
