@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from ..site import Site
 from ..tables import ASSOCIATIONS, MESSAGES, OPERATIONS, TableError, conform
@@ -55,9 +56,9 @@ def read_capture(path, *, site, executor=None):
 
 def _messages(rows, site):
     is_first = np.array([row["_is_first"] for row in rows], bool)
-    digests = np.frombuffer(b"".join(row["_digest"] for row in rows), np.int64).reshape(-1, 2)
+    digests = pa.array([row["_digest"] for row in rows], pa.binary(16))
     table = conform([{name: row[name] for name in MESSAGES if name in row} for row in rows], MESSAGES)
-    return finish_messages(table, [digests], [np.cumsum(is_first) - 1], site)
+    return finish_messages(table, [digests], [np.zeros(len(rows), np.int64)], [np.cumsum(is_first) - 1], site)
 
 
 def read_file(unit):

@@ -1,7 +1,6 @@
 """Plain HL7 v2 messages -> columns of MESSAGES, a block at a time; the same cells as `message_rows` gives, which has the word on the rest."""
 
 import json
-from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +29,7 @@ def plain_columns(plain, site, place):
     columns = {**{name: block.take(piece) for name, piece in block.pieces.items()}, **block.columns, **block.notes()}
     nothing = _texts(n)
     columns |= {"direction": nothing, "peer": nothing, "_found": nothing, "received_at": np.full(n, MISSING), "source_offset": plain.starts[plain.first[message]] + place,
-                "_is_half": (plain.has_start != plain.has_end)[message], "_digest": _digests(plain).take(pa.array(message))}
+                "_is_half": (plain.has_start != plain.has_end)[message], "_digest": pa.nulls(n, pa.binary(16)), "_stop": plain.stops[message] + place}
     keep = ~plain.is_slow[message]
     if not keep.all():
         mask = pa.array(keep)
@@ -49,24 +48,7 @@ def _names_a_study(field):
 
 
 def _texts(n):
-    return pa.array([""], pa.string()).take(pa.array(np.zeros(n, np.int8)))
-
-
-def _digests(plain):
-    """The digest of each message's segments, as one text with a carriage return between two."""
-    last = np.append(plain.first[1:], len(plain.starts)) - 1
-    before = np.concatenate(([0], np.cumsum(plain.ends - plain.starts)))
-    sizes = before[last + 1] - before[plain.first] + last - plain.first
-    has_feed = b"\n" in plain.data
-    digests = []
-    for start, end, size, first, stop in zip(plain.starts[plain.first].tolist(), plain.ends[last].tolist(), sizes.tolist(), plain.first.tolist(), (last + 1).tolist()):
-        raw = plain.data[start:end]
-        if has_feed:
-            raw = raw.replace(b"\r\n", b"\r").replace(b"\n", b"\r")
-        if len(raw) != size:
-            raw = b"\r".join([plain.data[a:b] for a, b in zip(plain.starts[first:stop].tolist(), plain.ends[first:stop].tolist())])
-        digests.append(sha256(raw).digest()[:16])
-    return pa.array(digests, pa.binary(16))
+    return pa.StringArray.from_buffers(n, pa.py_buffer(bytes(4 * n + 4)), pa.py_buffer(b""))
 
 
 class _Block:
@@ -83,7 +65,7 @@ class _Block:
     def take(self, piece):
         if self.tokens is None:
             self.tokens = as_tokens(self.cut)
-        return self.tokens.take(pa.array(2 * piece))
+        return self.tokens.take(pa.array(2 * piece)) if (piece != self.cut.empty).any() else _texts(len(piece))
 
     def at(self, *places):
         """The first piece with a value among those at the places."""
@@ -147,15 +129,15 @@ class _Block:
         has_person = rows.segment["PID"] >= 0
         values, issuers, is_odd, kinds = [], [], np.zeros(len(has_person), bool), []
         first = self.at(("PID", 3, 1))
-        begin, is_there = np.searchsorted(cut.whole, first), first != empty
+        begin, is_there = first, first != empty
         for _ in range(2):
             end = begin + 1
             for _ in range(10):
                 end += cut.kinds[end] == 94
             n_hats = end - begin - 1
-            values.append(np.where(is_there, cut.whole[begin], empty))
-            issuers.append(np.where(is_there & (n_hats > 2), cut.whole[begin + 3], empty))
-            kinds.append(np.where(is_there & (n_hats > 3), cut.whole[begin + 4], empty))
+            values.append(np.where(is_there, begin, empty))
+            issuers.append(np.where(is_there & (n_hats > 2), begin + 3, empty))
+            kinds.append(np.where(is_there & (n_hats > 3), begin + 4, empty))
             is_odd |= is_there & (n_hats == 10)
             begin, is_there = end, is_there & (cut.kinds[end] == 126)
         is_odd |= is_there
@@ -163,8 +145,8 @@ class _Block:
             piece = self.at(("PID", number, 1))
             values.append(piece)
             issuers.append(np.full(len(piece), empty))
-            after = cut.text[cut.marks[piece + 1]]
-            is_odd |= (piece != empty) & ((after == 94) | (after == 126) | (after == 38))
+            after = cut.kinds[piece + 1]
+            is_odd |= (piece != empty) & ((after == 94) | (after == 126))
         is_record = [(self.length[k] == 0) | (self.length[k] == 2) & (cut.words[cut.start[k]] & np.uint64(0xFFFF) == int.from_bytes(b"MR", "little")) for k in kinds]
         swap = (self.length[values[1]] > 0) & is_record[1] & ~is_record[0]
         for one in (values, issuers):

@@ -17,6 +17,7 @@ PAD = bytes(32)         # behind each block, so that eight bytes can be read fro
 CHARSETS = ("", "CHARSET_MISSING", "CHARSET_UNKNOWN", "CHARSET_MISMATCH")
 MARKS = Delimiters(START.decode())
 _FOREIGN = [re.compile(how[0]) for how in SPELLINGS[1:]]
+_STRIDE = 1 << 15
 _START_8 = int.from_bytes(START[:8], "little")
 _ENDS, _FIRST, _REST, _ESCAPES, _CONTROLS = (np.isin(np.arange(256), list(some)) for some in (
     b"\r\n\x1c", range(65, 91), [*range(65, 91), *range(48, 58)], b"FSTREHNP", [*(n for n in range(32) if n not in b"\t\n\x0b\r\x1c"), 127]))
@@ -37,8 +38,12 @@ def words_of(data, size=8):
 
 def places_of(body, test):
     """Where bytes are as `test` has them, looked for in strides that stay in the processor's cache."""
-    stride = 1 << 17
-    return np.concatenate([np.flatnonzero(test(body[at:at + stride])) + at for at in range(0, len(body), stride)] or [np.empty(0, np.int64)])
+    kind = np.int32 if len(body) < 1 << 31 else np.int64
+    found = [np.empty(0, kind)]
+    for at in range(0, len(body), _STRIDE):
+        found.append(np.flatnonzero(test(body[at:at + _STRIDE])).astype(kind))
+        found[-1] += at
+    return np.concatenate(found)
 
 
 def find_plain(data):

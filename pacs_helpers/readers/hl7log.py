@@ -1,8 +1,10 @@
 """HL7 v2 files and engine logs -> one row per order group of each message, and the account of every byte."""
 
 import os
+import re
 import time
 from collections import defaultdict
+from hashlib import sha256
 from itertools import groupby
 from typing import NamedTuple
 
@@ -14,11 +16,12 @@ import pyarrow.compute as pc
 from ..site import Site
 from ..tables import COUNT, INSTANT, MESSAGES, TEXT, TableError, add_problem, conform
 from .accession import fill_accession_numbers, measure_accession_fields
-from .account import close_account, list_files, reject, run_over, source_row
+from .account import Blocks, close_account, list_files, reject, run_over, source_row
 from .hl7find import FRAMING, GAP, ROW, late_codes
 from .hl7parts import CAPTURES, parts_of, read_part
 from .hl7text import as_utf8  # noqa: F401  views look at single messages
 
+_ENDS = re.compile(rb"[\r\n\x0b\x1c]+")
 _SENDER = ["sending_application", "sending_facility", "message_control_id"]
 
 
@@ -48,22 +51,26 @@ def read_hl7_log(path, *, site, executor=None):
         sources.append(source)
     parts = None        # or it would keep every column until the end
     rejected, sources = close_account(rejected, sources, unit="bytes")
-    digests, numbers = columns.pop("_digest", []), columns.pop("_message", [])
-    one_by_one = {name: conform({name: _series(columns.pop(name), kind[0])}, {name: kind})[name] for name, kind in MESSAGES.items() if name in columns}
-    messages = pd.DataFrame(one_by_one) if one_by_one else conform([], MESSAGES)
-    return HL7Log(finish_messages(messages, digests, numbers, site), rejected, sources)
+    marks = [columns.pop(name, []) for name in ("_digest", "_stop", "_message")]
+    messages = pd.DataFrame({name: _series(columns.pop(name), kind[0]) for name, kind in MESSAGES.items()}, copy=False) if columns else conform([], MESSAGES)
+    return HL7Log(finish_messages(messages, *marks, site), rejected, sources)
 
 
-def finish_messages(messages, digests, numbers, site):
-    """`messages` with what only all of them together tell: repeats, and the field of the accession number. `digests` and `numbers` are of each row's message."""
+def finish_messages(messages, digests, stops, numbers, site):
+    """`messages` with what only all of them together tell: repeats, and the field of the accession number.
+
+    Pieces of columns: the digest of each row's message, where that message ends in its file when its digest is missing, its number.
+    """
     if len(messages):
-        _mark_repeats(messages, np.concatenate(digests), np.concatenate(numbers))
+        _mark_repeats(messages, pa.chunked_array(digests), np.concatenate(stops), np.concatenate(numbers))
     return fill_accession_numbers(messages, measure_accession_fields(messages, site))
 
 
 def _series(pieces, kind):
     if kind == TEXT:
-        return pd.Series(pd.array(pa.chunked_array(pieces, pa.string()).cast(pa.large_string()).combine_chunks(), dtype="str"))
+        whole = pa.chunked_array(pieces)
+        # Long pieces stay as they are: joining them would hold the column twice.
+        return pd.Series(pd.array(whole if len(whole) > 10_000 * len(pieces) else whole.combine_chunks(), dtype="str"))
     values = np.concatenate(pieces)
     return pd.Series(pd.DatetimeIndex(values.view("M8[us]")).tz_localize("UTC") if kind == INSTANT else pd.array(values, dtype=COUNT))
 
@@ -99,7 +106,7 @@ def _add_file(file, parts, whole, faults, columns):
     for fault in faults:
         code = fault["code"] if fault["code"] == "TRAILING_BYTES" else "" if parts[-1].has_end else "TRUNCATED"
         late += [(n - 1, n, code)] if code else []
-    found, problems = (pa.chunked_array(whole.pop(name), pa.string()).combine_chunks() for name in ("_found", "problems"))
+    found, problems = (pa.concat_arrays(whole.pop(name)) for name in ("_found", "problems"))
     is_found = pc.binary_length(found).to_numpy() > 0
     for first, stop, _ in late:
         is_found |= (number >= first) & (number < stop)
@@ -107,11 +114,10 @@ def _add_file(file, parts, whole, faults, columns):
         rows = np.flatnonzero(is_found)
         texts = [" ".join(dict.fromkeys([*before.split(), *(code for first, stop, code in late if first <= m < stop), *after.split()]))
                  for before, after, m in zip(found.take(rows).to_pylist(), problems.take(rows).to_pylist(), number[rows].tolist())]
-        problems = pc.replace_with_mask(problems, pa.array(is_found), pa.array(texts, pa.string()))
+        problems = pc.replace_with_mask(problems, pa.array(is_found), pa.array(texts, pa.large_string()))
     whole["problems"] = [problems]
     for name, text in (("source_file", file), ("accession_number", "")):
-        whole[name] = [pa.array([text], pa.string()).take(pa.array(np.zeros(len(places), np.int8)))]
-    whole["_digest"] = [np.frombuffer(d.buffers()[1], np.int64, 2 * len(d), 16 * d.offset).reshape(-1, 2) for d in whole["_digest"]]
+        whole[name] = [pa.array([text], pa.large_string()).take(pa.array(np.zeros(len(places), np.int8)))]
     whole["_message"] = [number + (columns["_message"][-1][-1] + 1 if columns["_message"] else 0)]
     for name, pieces in whole.items():
         columns[name] += pieces
@@ -128,16 +134,21 @@ def _refuse_whole(file, n_bytes, head):
     return [reject(file, 0, n_bytes, code, reason)]
 
 
-def _mark_repeats(messages, digests, numbers):
+def _mark_repeats(messages, digests, stops, numbers):
     """DUPLICATE_MESSAGE on the second and later copies of a message, CONTROL_ID_REUSED on messages that share sender and MSH-10 but nothing else.
 
-    `digests` of each row's message; `numbers` count the messages.
+    `digests` and `stops` of each row's message; `numbers` count the messages.
     """
     first = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
-    is_copy = pd.DataFrame(digests[first]).duplicated().to_numpy()
-    originals = messages[_SENDER].iloc[first[~is_copy]]
-    originals = originals[originals["message_control_id"].duplicated(keep=False) & (originals["message_control_id"] != "")]
-    reused = set(originals[originals.duplicated(keep=False)].itertuples(index=False, name=None))
+    control = messages["message_control_id"].iloc[first].factorize()[0]
+    alike = np.flatnonzero(np.bincount(control)[control] > 1)      # others are no copies
+    if not len(alike):
+        return
+    is_copy = np.zeros(len(first), bool)
+    is_copy[alike] = pd.Series(_digests_of(messages, digests, stops, first[alike])).duplicated().to_numpy()
+    originals = messages[_SENDER].iloc[first[alike[~is_copy[alike]]]]
+    reused = originals[(originals["message_control_id"] != "") & originals.duplicated(keep=False)]
+    reused = set(reused.itertuples(index=False, name=None))
     flagged = [(is_copy[numbers], "DUPLICATE_MESSAGE")]
     if reused:
         shares = messages["message_control_id"].isin({key[-1] for key in reused}).to_numpy(copy=True)
@@ -146,3 +157,18 @@ def _mark_repeats(messages, digests, numbers):
     for rows, code in flagged:
         if rows.any():
             messages.loc[rows, "problems"] = [add_problem(text, code) for text in messages.loc[rows, "problems"]]
+
+
+def _digests_of(messages, digests, stops, rows):
+    """The digests of the messages of these rows; those that are missing are made of their bytes in the file."""
+    found = digests.take(pa.array(rows)).to_pylist()
+    missing = [i for i, digest in enumerate(found) if digest is None]
+    files, starts = (messages[name].iloc[rows[missing]] for name in ("source_file", "source_offset"))
+    for file, spans in groupby(zip(files, missing, starts, stops[rows[missing]].tolist()), key=lambda span: span[0]):
+        data, at, blocks = b"", 0, iter(Blocks(file, is_hashed=False))
+        for _, i, start, stop in spans:
+            while at + len(data) < stop and (block := next(blocks, b"")):
+                n_passed = min(start - at, len(data))
+                data, at = data[n_passed:] + block, at + n_passed
+            found[i] = sha256(_ENDS.sub(b"\r", data[start - at:stop - at]).strip(b"\r")).digest()[:16]
+    return found

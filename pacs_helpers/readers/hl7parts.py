@@ -22,10 +22,10 @@ from .hl7times import MISSING
 from .times import parse_time
 
 CAPTURES = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")    # pcap, pcapng
-CHUNK_BYTES = 1 << 22
+CHUNK_BYTES = 1 << 21
 RANGE_BYTES = 1 << 25       # a longer file is read in several parts
 FEWEST = 20                 # plain messages in a chunk that are worth columns of their own
-HERE = [c for c in MESSAGES if c not in ("source_file", "accession_number")] + ["_found", "_digest", "_is_half"]
+HERE = [c for c in MESSAGES if c not in ("source_file", "accession_number")] + ["_found", "_digest", "_stop", "_is_half"]
 _REASONS = {
     "NOT_HL7": "no HL7 segment but the log's own words or text of another kind; nothing to do if that is what it is",
     "NO_MSH": "no MSH with its delimiters before it, so no message; ask the sender for whole messages",
@@ -78,9 +78,16 @@ def read_part(unit):
         if not part.is_foreign:
             part.__dict__.update(columns={name: [] for name in HERE}, rows=[], counts=Counter(), rejected=[], batches=[])
             _read_whole(part)
-    part.columns = {name: pa.concat_arrays(pieces) if isinstance(pieces[0], pa.Array) else np.concatenate(pieces) for name, pieces in part.columns.items() if pieces}
+    part.columns = {name: _joined(pieces) for name, pieces in part.columns.items() if pieces}
     part.seconds = time.perf_counter() - started
     return part
+
+
+def _joined(pieces):
+    if not isinstance(pieces[0], pa.Array):
+        return np.concatenate(pieces)
+    whole = pa.concat_arrays(pieces)
+    return whole.cast(pa.large_string()) if whole.type == pa.string() else whole
 
 
 def _read_blocks(part, blocks, start):
@@ -199,7 +206,7 @@ def _column(name, values):
     kind = MESSAGES[name][0] if name in MESSAGES else TEXT
     if name == "_digest":
         return pa.array(values, pa.binary(16))
-    if kind == TEXT and name != "_is_half":
+    if kind == TEXT and name not in ("_stop", "_is_half"):
         return pa.array([v or "" for v in values], pa.string())
     if kind == INSTANT:
         return np.array([MISSING if v is None else (v - _EPOCH) // timedelta(microseconds=1) for v in values], np.int64)
@@ -226,7 +233,7 @@ def rows_of(message, site, is_utf8, place):
     rows = message_rows(segments, [*codes, code] if code else codes, zone=site.time_zone, status=lambda word: site.status(word) if word else "")
     digest = hashlib.sha256("\r".join(segments).encode("utf-8", "surrogatepass")).digest()[:16]
     for row in rows:
-        row.update(received_at=received_at, direction=direction, peer=peer, source_offset=place(message.offset), _digest=digest,
+        row.update(received_at=received_at, direction=direction, peer=peer, source_offset=place(message.offset), _digest=digest, _stop=0,
                    _found=" ".join(message.codes), _is_half=message.has_start != message.has_end)
     return rows
 

@@ -14,16 +14,16 @@ _ONCE = ("PID", "PV1", "MRG")       # a second one means another patient, or an 
 _SORTED = np.sort([code(name) for name in SEGMENTS]).astype(np.uint32)
 _KINDS = np.array([[code(name) for name in SEGMENTS].index(c) for c in _SORTED.tolist()])
 _BEYOND, _CONSTANTS = b"|" * 64 + b"\r" * 64, b"^^^\x01"      # places past the end of the last segment are there and empty
-_PIPE, _HAT = 124, 94
+_PIPE, _HAT, _AMP = 124, 94, 38
 _IS_MARK = np.isin(np.arange(256), [*range(32), *b"|^~&"])
 
 
 def cut_pieces(plain):
     """The pieces between delimiters of the wanted segments: `start` and `stop` in `text`, spaces, nulls and escapes resolved.
 
-    `marks` are the places of the delimiters, a piece follows each; `whole` numbers those that are no subcomponent's, `kinds` says what they are and
+    `marks` are the places of the delimiters, a piece follows each, without subcomponents after its first; `kinds` says what they are and
     `pipes` which of them begin a field. Among them are the pieces `empty`, `carets` and `gap` (shown as a space). Each wanted segment has its
-    `line` in `plain`, its first of `pipes` in `pipe` and the number of its end among `whole` in `end`; the last of these is of no segment.
+    `line` in `plain`, its first of `pipes` in `pipe` and the mark that ends it in `end`; the last of these is of no segment.
     """
     for name in _ONCE:
         holders = plain.of[plain.codes == code(name)]
@@ -37,18 +37,15 @@ def cut_pieces(plain):
     joined = bytearray().join([*(plain.data[a:b] for a, b in zip(run_starts.tolist(), run_ends.tolist())), _BEYOND, _CONSTANTS, PAD])
     text = np.frombuffer(joined, np.uint8)
     size = len(joined) - len(_CONSTANTS) - len(PAD)
-    marks = places_of(text[:size], lambda body: ((body & 0xFD) == _PIPE) | (body == _HAT) | (body == 38) | (body < 32))
+    marks = places_of(text[:size], lambda body: ((body & 0xFD) == _PIPE) | (body == _HAT) | (body < 32))
     kinds, n = text[marks], len(marks)
-    whole = np.flatnonzero(kinds != 38)
-    whole_kinds = kinds[whole]
-    pipes, ends_of_line = np.flatnonzero(whole_kinds == _PIPE), np.flatnonzero(whole_kinds < 32)[:-len(_BEYOND) // 2]
-    if len(ends_of_line) != len(line):      # blank lines and bytes of MLLP end lines too
-        ends_of_line = ends_of_line[np.searchsorted(marks[whole[ends_of_line]], ends - shift)]
+    pipes, ends_of_line = np.flatnonzero(kinds == _PIPE), np.searchsorted(marks, (ends - shift).astype(np.int32))
     offsets = np.empty(2 * (n + 2) + 1, np.int32)
-    offsets[:2 * n:2], offsets[1:2 * n - 1:2] = marks + 1, marks[1:]
+    np.add(marks, 1, out=offsets[:2 * n:2])
+    offsets[1:2 * n - 1:2] = marks[1:]
     offsets[2 * n - 1:] = (size, size, size + 3, size + 3, size + 4, size + 4)
     pieces = SimpleNamespace(
-        joined=joined, text=text, words=words_of(joined), marks=marks, whole=whole, kinds=whole_kinds, pipes=pipes, offsets=offsets, start=offsets[:-1:2], stop=offsets[1::2],
+        joined=joined, text=text, words=words_of(joined), marks=marks, kinds=kinds, pipes=pipes, offsets=offsets, start=offsets[:-1:2], stop=offsets[1::2],
         line=line, kind=_KINDS[found[line]], pipe=np.concatenate(([0], np.searchsorted(pipes, ends_of_line))), end=np.append(ends_of_line, -1),
         empty=n - 64, carets=n, gap=n + 1)
 
@@ -63,14 +60,18 @@ def cut_pieces(plain):
 def _resolve(pieces, body, slow):
     """What `Delimiters.plain` does to a value, done to the pieces that need it."""
     start, stop, text, marks = pieces.start, pieces.stop, pieces.text, pieces.marks
+
+    def holders(at):
+        return np.searchsorted(marks, at) - 1
+
+    amps = places_of(body, lambda part: part == _AMP)[::-1]
+    stop[holders(amps)] = amps          # backwards, so that the first one of a piece stays
     spaces = places_of(body, lambda part: part == 32)
-    leading = np.searchsorted(marks, spaces[_IS_MARK[body[spaces - 1]]] - 1)
-    trailing = np.searchsorted(marks, spaces[_IS_MARK[body[spaces + 1]]] + 1) - 1
+    leading, trailing = (holders(spaces[_IS_MARK[body[spaces + step]]]) for step in (-1, 1))
     quotes = np.flatnonzero((body[:-1] == 34) & (body[1:] == 34)) if b'"' in pieces.joined else marks[:0]
-    quoted = np.searchsorted(marks, quotes) - 1
+    quoted = holders(quotes)
     escapes = places_of(body, lambda part: part == 92)
-    escapes = escapes[~(_IS_MARK[body[escapes - 1]] & _IS_MARK[body[escapes + 1]])]       # MSH-2 has one alone
-    escaped = np.unique(np.searchsorted(marks, escapes) - 1)
+    escaped = np.unique(holders(escapes[~(_IS_MARK[body[escapes - 1]] & _IS_MARK[body[escapes + 1]])]))       # MSH-2 has one alone
     while len(leading := leading[(start[leading] < stop[leading]) & (text[start[leading]] == 32)]):
         start[leading] += 1
     while len(trailing := trailing[(trailing >= 0) & (start[trailing] < stop[trailing]) & (text[stop[trailing] - 1] == 32)]):
@@ -142,4 +143,4 @@ def piece_at(pieces, place, rows):
     is_there = begin < pieces.end[segment]
     for step in range(1, component):
         is_there &= pieces.kinds[begin + step] == _HAT
-    return np.where(is_there, pieces.whole[begin + component - 1], pieces.empty)
+    return np.where(is_there, begin + component - 1, pieces.empty)
