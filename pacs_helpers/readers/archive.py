@@ -11,14 +11,12 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 from pydicom import Dataset
-from pydicom.datadict import tag_for_keyword
 
-from ..schemas import NOT_IMAGES
 from ..site import Site
-from ..tables import INSTANCES, PERFORMED_STEPS, TableError, add_problem, conform, nearest
+from ..tables import INSTANCES, PERFORMED_STEPS, TableError, conform, nearest
 from .account import close_account, reject, source_row
 from .elements import walk
-from .headerrows import OPENED, WANTED, header_row
+from .headerrows import COUNTED, OPENED, WANTED, answer_row
 from .headers import Headers
 from .part10 import Elements
 
@@ -32,7 +30,6 @@ _SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDate", "Serie
            "StationName", "Manufacturer", "ManufacturerModelName", "OperatorsName", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
            "RequestAttributesSequence", "NumberOfSeriesRelatedInstances")
 _REQUEST = "RequestAttributesSequence"
-_COUNTED = _MODALITIES, _OF_STUDY, _OF_SERIES = [int(tag_for_keyword(k)) for k in ("ModalitiesInStudy", "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")]
 _PENDING = (0xFF00, 0xFF01)     # PS3.4 C.4.1.1.4
 _REASONS = {
     "NO_ANSWER": "the archive did not answer this day ({}); ask for these days again",
@@ -220,13 +217,6 @@ def _series_of(study, ask, pause):
 
 def _row(data, zone):
     """The instances row of an answer in explicit little endian, or None."""
-    values, items, codes, reached = walk(lambda at, n: data[at:at + n], 0, len(data), implicit=False, big=False, wanted=WANTED.union(_COUNTED), opened=OPENED)
-    table, row = header_row(Elements({}, values, items, codes, reached), zone)
-    if table != "instances":
-        return None
-    problems = " ".join(code for code in row["problems"].split() if code != "EMPTY_ID")     # an answer has no SOP Instance UID
-    kinds = values.get(_MODALITIES, [b""])[0].decode("latin-1").split("\\")
-    count = next((v[0] for tag in (_OF_SERIES, _OF_STUDY) if (v := values.get(tag))), b"").strip(b" \0")
-    return {**row, "problems": problems if row["patient_id"] and row["study_instance_uid"] else add_problem(problems, "EMPTY_ID"),
-            "modality": row["modality"] or next((k.strip() for k in kinds if k.strip() not in NOT_IMAGES), kinds[0].strip()),
-            "n_instances": int(count) if count.isdigit() else None}
+    values, items, codes, reached = walk(lambda at, n: data[at:at + n], 0, len(data), implicit=False, big=False, wanted=WANTED.union(COUNTED), opened=OPENED)
+    table, row = answer_row(Elements({}, values, items, codes, reached), zone)
+    return row if table == "instances" else None

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from ..schemas import NOT_IMAGES
+from ..tables import add_problem
 from .dicomtext import PADDING, character_set, clean, decode, show
 from .elements import ALL_READ
 from .times import parse_dicom_time, parse_time
@@ -36,6 +38,7 @@ _ALSO = ("SpecificCharacterSet", "PatientBirthDate", "AcquisitionDateTime", "Tim
 _REQUEST, _SCHEDULED = "RequestAttributesSequence", "ScheduledStepAttributesSequence"
 _REASON = "PerformedProcedureStepDiscontinuationReasonCodeSequence"
 _WORKLIST = "ScheduledProcedureStepSequence"
+_MODALITIES, *_COUNTS = COUNTED = [int(tag_for_keyword(k)) for k in ("ModalitiesInStudy", "NumberOfSeriesRelatedInstances", "NumberOfStudyRelatedInstances")]
 _ITEMS = {
     _REQUEST: ("AccessionNumber", "RequestedProcedureID"), _SCHEDULED: ("AccessionNumber", "StudyInstanceUID"),
     _REASON: ("CodeMeaning",), _WORKLIST: (),
@@ -93,6 +96,19 @@ def header_row(found, zone):
                 _SERIES.clear()
             _SERIES[series, doubts] = dict(row), notes.raw
     return "performed_steps" if is_step else "instances", row
+
+
+def answer_row(found, zone):
+    """`header_row` of an archive's answer, with `COUNTED` among its values: one about a study or series has no SOP Instance UID to miss."""
+    table, row = header_row(found, zone)
+    if table != "instances" or row["sop_instance_uid"]:
+        return table, row
+    problems = " ".join(code for code in row["problems"].split() if code != "EMPTY_ID")
+    kinds = found.values.get(_MODALITIES, [b""])[0].decode("latin-1").split("\\")
+    count = next((v[0] for tag in _COUNTS if (v := found.values.get(tag))), b"").strip(b" \0")
+    return table, {**row, "problems": problems if row["patient_id"] and row["study_instance_uid"] else add_problem(problems, "EMPTY_ID"),
+                   "modality": row["modality"] or next((k.strip() for k in kinds if k.strip() not in NOT_IMAGES), kinds[0].strip()),
+                   "n_instances": int(count) if count.isdigit() and len(count) <= 12 else None}
 
 
 def _shown_raw(raw):

@@ -1,4 +1,4 @@
-"""DICOM files -> one row per instance, one per performed procedure step, and the account of every file."""
+"""DICOM files, DICOM JSON and zip archives of them -> one row per instance, one per performed procedure step, and the account of every file."""
 
 import hashlib
 import os
@@ -11,15 +11,18 @@ import pandas as pd
 
 from ..site import Site
 from ..tables import INSTANCES, PERFORMED_STEPS, TableError, add_problem, conform
-from .account import close_account, list_files, read_bytes, reject, run_over, source_row
-from .headerrows import OPENED, WANTED, header_row
+from .account import INFLATE_LIMIT, close_account, list_files, read_bytes, reject, run_over, source_row
+from .dicomjson import is_json, read_objects
+from .headerrows import OPENED, WANTED, answer_row, header_row
 from .part10 import read_elements
+from .zipped import is_zip, read_members
 
 BATCH = 200                 # files of one work unit
 LIKE_LOG_BYTES = 40_000     # reading one header costs about what this much of a log costs
 IN_MEMORY = 16 << 20        # longer files are read in pieces
 HEADER_BYTES = 1 << 14      # most headers are shorter
 OPENED_AHEAD = 64
+ANSWER = "answer "          # marks what tells of an instance and is not a copy of it
 
 
 class Headers(NamedTuple):
@@ -34,8 +37,10 @@ def read_headers(path, *, site, executor=None, hash_files=True):
 
     Content decides, never the name: any extension or none, with or without preamble and meta information, .gz too.
     One instances row per file with a data set, except Modality Performed Procedure Steps, which go to performed_steps;
-    every other file is a row of rejected. Times without an offset (0008,0201) are in `site.time_zone`. Pixels are not
-    decoded. Doubts are codes in `problems`; a repeated SOP Instance UID and copies of a file are marked on the rows.
+    every other file is a row of rejected. DICOM JSON and Orthanc's own JSON give a row per object, without sop_instance_uid
+    where it is about a study or series; a zip gives the rows of its members, with `archive.zip!member` as source_file.
+    Times without an offset (0008,0201) are in `site.time_zone`. Pixels are not decoded. Doubts are codes in `problems`;
+    a repeated SOP Instance UID and copies of a file are marked on the rows.
     `hash_files=False` reads headers only, several times faster: the same rows, but `sources` has the sha256 of packed files only.
     """
     if not isinstance(site, Site):
@@ -44,18 +49,19 @@ def read_headers(path, *, site, executor=None, hash_files=True):
     units = [(tuple(files[i:i + BATCH]), site.time_zone, hash_files) for i in range(0, len(files), BATCH)]
     tables, contents = defaultdict(list), []
     for batch in run_over(read_files, units, executor, n_bytes=len(files) * LIKE_LOG_BYTES):
-        for table, row, source, content in batch:
-            tables[table].append(row)
+        for found, source in batch:
             tables["sources"].append(source)
-            if table == "instances":
-                contents.append(content)
+            for table, row, content in found:
+                tables[table].append(row)
+                if table == "instances":
+                    contents.append(content)
     _mark_repeats(tables["instances"], contents)
     rejected, sources = close_account([*rejected, *tables["rejected"]], tables["sources"], unit="files")
     return Headers(conform(tables["instances"], INSTANCES), conform(tables["performed_steps"], PERFORMED_STEPS), rejected, sources)
 
 
 def read_files(unit):
-    """`(table name, row, source row, sha256 of the content or "")` of each file of `(files, time zone, whether to hash)`."""
+    """`([(table name, row, sha256 of the content or ""), ...], source row)` of each file of `(files, time zone, whether to hash)`."""
     files, zone, is_hashed = unit
     return [_read_file(file, opened, zone, is_hashed) for file, opened in _opened_ahead(files)]
 
@@ -77,33 +83,40 @@ def _opened_ahead(files):
 
 
 def _read_file(file, opened, zone, is_hashed):
-    started, size, digest, content = time.perf_counter(), 0, "", ""
+    started, size, digest = time.perf_counter(), 0, ""
     try:
         if isinstance(opened, OSError):
             size = os.path.getsize(file)
             raise opened
         with opened as stream:
             size = os.fstat(stream.fileno()).st_size
-            size, digest, content, table, row = _read_stream(file, stream, size, zone, is_hashed)
+            size, digest, found = _read_stream(file, stream, size, zone, is_hashed)
     except PermissionError:
-        table, row = "rejected", reject(file, 0, size, "PERMISSION", "the file cannot be opened; ask for read access and load again")
+        found = [("rejected", reject(file, 0, size, "PERMISSION", "the file cannot be opened; ask for read access and load again"), "")]
     except OSError as error:
-        table, row = "rejected", reject(file, 0, size, "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back")
-    is_row = table != "rejected"
-    source = source_row(file, n_bytes=size, n_bytes_in_rows=size * is_row, n_bytes_rejected=size * (not is_row), n_bytes_framing=0,
-                        n_rows=int(is_row), n_rejected=int(not is_row), sha256=digest, started=started)
-    return table, row, source, content
+        found = [("rejected", reject(file, 0, size, "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back"), "")]
+    refused = [row["n_bytes"] for table, row, _ in found if table == "rejected"]
+    return found, source_row(file, n_bytes=size, n_bytes_in_rows=size - sum(refused), n_bytes_rejected=sum(refused), n_bytes_framing=0,
+                             n_rows=len(found) - len(refused), n_rejected=len(refused), sha256=digest, started=started)
 
 
 def _read_stream(file, stream, size, zone, is_hashed):
-    """`(size, sha256 of the file, sha256 of what it packs, table name, row)`."""
+    """`(size, sha256 of the file, [(table name, row, sha256 of what it packs), ...])`."""
     head = stream.read(IN_MEMORY if is_hashed else HEADER_BYTES)
-    if head[:2] == b"\x1f\x8b":
+    if size > INFLATE_LIMIT and is_json(head):
+        return size, "", [("rejected", reject(file, 0, size, "TOO_LARGE_INFLATED", f"JSON of more than {INFLATE_LIMIT >> 20} MB; ask for less at a time"), "")]
+    if head[:2] == b"\x1f\x8b" or is_json(head):
         data, digest, faults = read_bytes(file)
         if data is None:
-            return size, digest, "", "rejected", {**faults[0], "n_bytes": size}
-        content, codes = hashlib.sha256(data).hexdigest(), [fault["code"] for fault in faults]
-        return len(data), digest, content, *_row_of(file, _slices(data), len(data), zone, codes)
+            return size, digest, [("rejected", {**faults[0], "n_bytes": size}, "")]
+        return len(data), digest, _rows_of(file, data, zone, [fault["code"] for fault in faults])
+    digest = _sha256(stream, head) if is_hashed or is_zip(head) else ""
+    if is_zip(head):
+        found, size = [], 0
+        for name, data, fault in read_members(stream):
+            where, size = f"{file}!{name}" if name else file, size + len(data)
+            found += [("rejected", reject(where, 0, len(data), *fault), "")] if fault and not data else _rows_of(where, data, zone, [fault[0]] if fault else [])
+        return size, digest, _one_thing(file, size, found)
 
     def read_at(offset, n):
         if offset + n <= len(head):
@@ -111,8 +124,7 @@ def _read_stream(file, stream, size, zone, is_hashed):
         stream.seek(offset)
         return stream.read(n)
 
-    digest = _sha256(stream, head) if is_hashed else ""
-    return size, digest, digest, *_row_of(file, read_at, size, zone)
+    return size, digest, [(*_row_of(file, read_at, size, zone), digest)]
 
 
 def _sha256(stream, head=b""):
@@ -123,8 +135,23 @@ def _sha256(stream, head=b""):
     return digest.hexdigest()
 
 
-def _slices(data):
-    return lambda offset, n: data[offset:offset + n]
+def _rows_of(file, data, zone, faults):
+    """`[(table name, row, sha256), ...]` of what is in memory; `faults` are codes of its packing."""
+    if not is_json(data):
+        return [(*_row_of(file, lambda offset, n: data[offset:offset + n], len(data), zone, faults), hashlib.sha256(data).hexdigest())]
+    found = []
+    for at, n, elements, fault in read_objects(data):
+        table, row = answer_row(elements._replace(codes=[*faults, *elements.codes]), zone) if elements else ("rejected", fault)
+        row = reject(file, at, n, *row) if table == "rejected" else {**row, "source_file": file, "source_offset": at}
+        found.append((table, row, ANSWER + hashlib.sha256(data[at:at + n]).hexdigest()))
+    return _one_thing(file, len(data), found)
+
+
+def _one_thing(file, size, found):
+    """A list or archive of nothing but something else is one thing."""
+    if {row.get("code") for _, row, _ in found} == {"NOT_DICOM"}:
+        return [("rejected", reject(file, 0, size, "NOT_DICOM", found[0][1]["reason"]), "")]
+    return found
 
 
 def _row_of(file, read_at, size, zone, faults=()):
@@ -137,6 +164,10 @@ def _row_of(file, read_at, size, zone, faults=()):
         if file.endswith((".part", ".tmp", ".crdownload")):
             reason += "; its name says that it is still being written"
         return "rejected", reject(file, 0, size, code, reason)
+    if "TOO_LARGE_INFLATED" in faults:      # the pixels are cut by our limit, not in the file
+        if found.reached < max(WANTED):
+            return "rejected", reject(file, 0, size, "TOO_LARGE_INFLATED", f"no whole header in the first {size >> 20} MB; unpack it and load the folder")
+        found = found._replace(codes=[c for c in found.codes if c != "PIXELS_TRUNCATED"])
     table, row = header_row(found._replace(codes=[*faults, *found.codes]), zone)
     if table == "rejected":
         return table, reject(file, 0, size, *row)
@@ -151,7 +182,8 @@ def _mark_repeats(rows, contents):
     # Copies share their UID: no other file needs its content compared.
     contents = [content or (_content(row["source_file"]) if n_rows[row["sop_instance_uid"]] > 1 else row["source_file"])
                 for row, content in zip(rows, contents, strict=True)]
-    spellings = Counter(uid for uid, _ in {(row["sop_instance_uid"], content) for row, content in zip(rows, contents, strict=True)})
+    spellings = Counter(uid for uid, content in {(row["sop_instance_uid"], content) for row, content in zip(rows, contents, strict=True)}
+                        if not content.startswith(ANSWER))
     seen = set()
     for row, content in zip(rows, contents, strict=True):
         if content in seen:
