@@ -142,10 +142,12 @@ def _studies(instances):
                            ("frame_of_reference_uids", "frame_of_reference_uid")):
         study[column] = _all_values(rows, source).reindex(study.index)
     by_image = taken_at.groupby(images["study_instance_uid"])
+    # What an archive tells of the series counts before what it tells of the study: one is part of the other.
+    told = rows.groupby([uid, rows["series_instance_uid"] != ""])["n_instances"].sum(min_count=1).groupby(level=0).last()
     # The time of a study without its series is when it began, not when it ended.
     is_part = images[["series_instance_uid", "sop_instance_uid"]].ne("").any(axis=1)
     study = study.assign(started_at=by_image.min(), ended_at=taken_at[is_part].groupby(images["study_instance_uid"]).max(), n_series=_n_distinct(rows, "series_instance_uid"),
-                         n_instances=_n_distinct(rows, "sop_instance_uid").fillna(rows.groupby(uid)["n_instances"].sum(min_count=1)), n_bytes=rows.groupby(uid)["n_bytes"].sum(min_count=1))
+                         n_instances=pd.concat([_n_distinct(rows, "sop_instance_uid"), told], axis=1).max(axis=1), n_bytes=rows.groupby(uid)["n_bytes"].sum(min_count=1))
     study["problems"] = _mixed(rows, study)
     return conform(study.drop(columns="study_instance_uid", errors="ignore").rename_axis("study_instance_uid").reset_index(), STUDIES)
 

@@ -350,6 +350,13 @@ def test_the_period_is_that_of_the_messages_without_years_to_come():
     assert measure_period(build(messages)) == (pd.Timestamp(f"{DAY}08:00Z"), pd.Timestamp(f"{DAY}11:00Z"))
 
 
+def test_an_archives_answers_about_one_study_are_not_added_up():
+    answer = {"study_instance_uid": "1.2.1", "patient_id": "T1", "accession_number": "A1", "modality": "CT"}
+    series = [{**answer, "series_instance_uid": f"1.2.1.{n}", "n_instances": n} for n in (2, 3)]
+    assert build(images=[{**answer, "n_instances": 5}, *series]).studies["n_instances"].tolist() == [5]
+    assert build(images=[{**answer, "n_instances": 5}, image(1)]).studies["n_instances"].tolist() == [5]
+
+
 # RIS export
 
 def test_a_ris_export_tells_milestones_beside_the_feeds_or_alone():
