@@ -18,10 +18,12 @@ def measure_accession_fields(messages, site, dicom_accession_numbers=()):
     is_chosen, is_guess (chosen without DICOM at hand, or DICOM knew none). Shares are 0..1.
     """
     known = {site.clean_accession(a) for a in dicom_accession_numbers} - {""}
-    is_about_orders = messages["message_type"].isin(["ORM", "OMG", "OMI", "ORU", "SIU"])
-    about_orders = messages.loc[is_about_orders, [*_EXAM, *ACCESSION_FIELDS.values()]]
-    exams = about_orders.groupby(_EXAM, dropna=False, sort=False).ngroup().to_numpy()
-    rows = [_measure(name, about_orders[ACCESSION_FIELDS[name]], exams, known, site) for name in _ORDERED]
+    is_about_orders = messages["message_type"].isin(["ORM", "OMG", "OMI", "ORU", "SIU"]).to_numpy(bool)
+    exams = np.zeros(np.count_nonzero(is_about_orders), np.int64)
+    for column in _EXAM:
+        codes, distinct = messages.loc[is_about_orders, column].factorize()
+        exams = pd.factorize(exams * (len(distinct) + 1) + codes)[0]
+    rows = [_measure(name, messages.loc[is_about_orders, ACCESSION_FIELDS[name]], exams, known, site) for name in _ORDERED]
     table = pd.DataFrame(rows)
     fixed = site.hl7_field.removesuffix(".1")
     by_overlap = bool(known) and table["share_in_dicom"].max() > 0

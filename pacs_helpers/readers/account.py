@@ -15,7 +15,7 @@ from ..tables import REJECTED, SOURCES, AccountingError, TableError, conform
 
 INFLATE_LIMIT = 1 << 30
 INFLATE_STEP = 1 << 14
-BLOCK_BYTES = 1 << 21
+BLOCK_BYTES = 1 << 18
 POOL_FROM_BYTES = 64 << 20      # below this a process pool costs more than it saves
 
 

@@ -7,11 +7,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .hl7fields import EITHER, ERROR, HEADER, INSTANTS, ORDER, STUDY_CODES, VISIT, Notes, names_a_study, patient_ids, piece_of
-from .hl7lines import CHARSETS, MARKS
-from .hl7pieces import arrange, as_tokens, cut_pieces, piece_at
+from .hl7lines import MARKS
+from .hl7pieces import arrange, cut_pieces, piece_at
+from .hl7text import charset_problem
 from .hl7times import CODES, MISSING, PRECISIONS, are_dates, read_instants
 from .times import parse_time
 
+_CHARSETS = ("", "CHARSET_MISSING", "CHARSET_UNKNOWN", "CHARSET_MISMATCH", None)
 _OTHERS = bytes(95 if n == 32 else 32 if n == 1 else n for n in range(256))
 _PIPES, _SPACES = (np.uint64(int.from_bytes(mark * 8, "little")) for mark in (b"|", b" "))
 _STUDY_CODES = [int.from_bytes(c.encode(), "little") for c in STUDY_CODES]
@@ -26,7 +28,8 @@ def plain_columns(plain, site, place):
     block.read_statuses()
     message = block.rows.message
     n = len(message)
-    columns = {**{name: block.take(piece) for name, piece in block.pieces.items()}, **block.columns, **block.notes()}
+    taken = block.take(np.concatenate(list(block.pieces.values())))
+    columns = {**{name: taken.slice(i * n, n) for i, name in enumerate(block.pieces)}, **block.columns, **block.notes()}
     nothing = _texts(n)
     columns |= {"direction": nothing, "peer": nothing, "_found": nothing, "received_at": np.full(n, MISSING), "source_offset": plain.starts[plain.first[message]] + place,
                 "_is_half": (plain.has_start != plain.has_end)[message], "_digest": pa.nulls(n, pa.binary(16)), "_stop": plain.stops[message] + place}
@@ -59,13 +62,20 @@ class _Block:
         self.rows = arrange(plain, self.cut)
         self.length = self.cut.stop - self.cut.start
         self.pieces, self.columns, self.known = {}, {}, {}
-        self.doubts, self.coarse = [(CHARSETS, plain.charset[self.rows.message])], []
-        self.tokens = None
+        self.doubts, self.coarse = [(_CHARSETS, self._charsets()[self.rows.message])], []
 
     def take(self, piece):
-        if self.tokens is None:
-            self.tokens = as_tokens(self.cut)
-        return self.tokens.take(pa.array(2 * piece)) if (piece != self.cut.empty).any() else _texts(len(piece))
+        return self.cut.tokens.take(pa.array(2 * piece))
+
+    def _charsets(self):
+        """What is wrong with MSH-18 of each message, as its place in _CHARSETS; None takes judgment."""
+        problems, cut = np.zeros(len(self.plain.places), np.int8), self.cut
+        holders = np.flatnonzero(self.plain.has_others & ~self.plain.is_slow)
+        segment = self.rows.segment["MSH"][self.rows.first[holders]]
+        begin, end = (cut.marks[np.minimum(cut.pipes[cut.pipe[segment] + n], cut.end[segment])].tolist() for n in (16, 17))
+        problems[holders] = [_CHARSETS.index(charset_problem(bytes(cut.joined[a + 1:b]))) for a, b in zip(begin, end)]
+        self.plain.is_slow[problems == len(_CHARSETS) - 1] = True
+        return problems
 
     def at(self, *places):
         """The first piece with a value among those at the places."""

@@ -10,14 +10,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .hl7text import SPELLINGS, Delimiters, charset_problem
+from .hl7text import SPELLINGS, Delimiters
 
 START = b"MSH|^~\\&|"
 PAD = bytes(32)         # behind each block, so that eight bytes can be read from any place
-CHARSETS = ("", "CHARSET_MISSING", "CHARSET_UNKNOWN", "CHARSET_MISMATCH")
 MARKS = Delimiters(START.decode())
 _FOREIGN = [re.compile(how[0]) for how in SPELLINGS[1:]]
-_STRIDE = 1 << 15
+_STRIDE = 1 << 16
 _START_8 = int.from_bytes(START[:8], "little")
 _ENDS, _FIRST, _REST, _ESCAPES, _CONTROLS = (np.isin(np.arange(256), list(some)) for some in (
     b"\r\n\x1c", range(65, 91), [*range(65, 91), *range(48, 58)], b"FSTREHNP", [*(n for n in range(32) if n not in b"\t\n\x0b\r\x1c"), 127]))
@@ -50,7 +49,7 @@ def find_plain(data):
     """The messages of `data` (with PAD behind it) from its first plain start on; None when the file is spelled in another way.
 
     Lines: `starts`, `ends`, `codes`, `of` (their message). Messages: `first` (its line), `places` and `stops` in `data`, `has_start`, `has_end`,
-    `charset` (place in CHARSETS), and `is_slow` where it takes judgment.
+    `has_others` (text beyond ASCII), and `is_slow` where it takes judgment.
     """
     size = len(data) - len(PAD)
     text, words = np.frombuffer(data, np.uint8), words_of(data)
@@ -85,7 +84,7 @@ def find_plain(data):
     stops = np.append(places[1:], size)
     plain = SimpleNamespace(
         data=data, text=text, words=words, starts=starts, ends=ends, codes=codes, of=np.cumsum(is_start) - 1, first=first, places=places, stops=stops,
-        has_start=has_mark[first], has_end=np.zeros(len(first), bool), charset=np.zeros(len(first), np.int8), is_slow=np.zeros(len(first), bool))
+        has_start=has_mark[first], has_end=np.zeros(len(first), bool), has_others=np.zeros(len(first), bool), is_slow=np.zeros(len(first), bool))
     plain.is_slow[plain.of[~is_start & (~is_segment | has_mark)]] = True
     marks = marked[kinds == 11]
     if len(marks) != np.count_nonzero(plain.has_start):
@@ -156,7 +155,7 @@ def _is_bad_escape(escape):
 
 
 def _check_characters(plain, others):
-    """Text beyond ASCII is well-formed UTF-8, and MSH-18 is judged; spaces of other scripts take judgment."""
+    """Text beyond ASCII is well-formed UTF-8; spaces of other scripts take judgment."""
     others = others[others >= plain.places[0]]
     if not len(others):
         return
@@ -165,15 +164,9 @@ def _check_characters(plain, others):
     is_odd |= (one == 0xE2) & ((two == 0x80) & ((three <= 0x8A) | (three == 0xA8) | (three == 0xA9) | (three == 0xAF)) | (two == 0x81) & (three == 0x9F))
     _slow_at(plain, others[is_odd])
     holders = np.unique(message_at(plain, others))
-    headers = plain.first[holders]
-    whole = _is_utf8(plain.data)
-    for m, start, end in zip(holders.tolist(), plain.starts[headers].tolist(), plain.ends[headers].tolist()):
-        header = plain.data[start:end].split(b"|", 18)
-        problem = charset_problem(header[17] if len(header) > 17 else b"")
-        if problem is None or not whole and not _is_utf8(plain.data[plain.places[m]:plain.stops[m]]):
-            plain.is_slow[m] = True
-        elif problem:
-            plain.charset[m] = CHARSETS.index(problem)
+    plain.has_others[holders] = True
+    if not _is_utf8(plain.text[np.union1d(others, others + 1)].tobytes()):      # what comes after a character ends it
+        plain.is_slow[[m for m in holders.tolist() if not _is_utf8(plain.data[plain.places[m]:plain.stops[m]])]] = True
 
 
 def _is_utf8(raw):

@@ -57,10 +57,7 @@ def read_hl7_log(path, *, site, executor=None):
 
 
 def finish_messages(messages, digests, stops, numbers, site):
-    """`messages` with what only all of them together tell: repeats, and the field of the accession number.
-
-    Pieces of columns: the digest of each row's message, where that message ends in its file when its digest is missing, its number.
-    """
+    """`messages` with repeats and the accession number; the others are pieces of columns: digest, or end in the file, and number of each row's message."""
     if len(messages):
         _mark_repeats(messages, pa.chunked_array(digests), np.concatenate(stops), np.concatenate(numbers))
     return fill_accession_numbers(messages, measure_accession_fields(messages, site))
@@ -68,7 +65,7 @@ def finish_messages(messages, digests, stops, numbers, site):
 
 def _series(pieces, kind):
     if kind == TEXT:
-        whole = pa.chunked_array(pieces)
+        whole = pa.chunked_array(pieces).cast(pa.large_string())
         # Long pieces stay as they are: joining them would hold the column twice.
         return pd.Series(pd.array(whole if len(whole) > 10_000 * len(pieces) else whole.combine_chunks(), dtype="str"))
     values = np.concatenate(pieces)
@@ -147,8 +144,7 @@ def _mark_repeats(messages, digests, stops, numbers):
     is_copy = np.zeros(len(first), bool)
     is_copy[alike] = pd.Series(_digests_of(messages, digests, stops, first[alike])).duplicated().to_numpy()
     originals = messages[_SENDER].iloc[first[alike[~is_copy[alike]]]]
-    reused = originals[(originals["message_control_id"] != "") & originals.duplicated(keep=False)]
-    reused = set(reused.itertuples(index=False, name=None))
+    reused = set(originals[(originals["message_control_id"] != "") & originals.duplicated(keep=False)].itertuples(index=False, name=None))
     flagged = [(is_copy[numbers], "DUPLICATE_MESSAGE")]
     if reused:
         shares = messages["message_control_id"].isin({key[-1] for key in reused}).to_numpy(copy=True)

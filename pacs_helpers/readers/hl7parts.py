@@ -66,6 +66,7 @@ def read_part(unit):
     part = SimpleNamespace(site=site, columns={name: [] for name in HERE}, rows=[], n_before=int(start > 0), counts=Counter(), rejected=[], batches=[], n_bytes=0,
                            head=b"", has_end=False, looks_cut=False, is_foreign=False, digest="", faults=[], file=file)
     started = time.perf_counter()
+    np.empty(31 << 20, np.uint8)        # once let go of, glibc keeps what is freed for the next chunk and does not hand it back each time
     blocks = Blocks(file, start, stop, is_hashed=stop is None or site is None)
     try:
         if site is None:
@@ -78,16 +79,10 @@ def read_part(unit):
         if not part.is_foreign:
             part.__dict__.update(columns={name: [] for name in HERE}, rows=[], counts=Counter(), rejected=[], batches=[])
             _read_whole(part)
-    part.columns = {name: _joined(pieces) for name, pieces in part.columns.items() if pieces}
+    part.columns = {name: pa.concat_arrays(pieces) if isinstance(pieces[0], pa.Array) else np.concatenate(pieces) for name, pieces in part.columns.items() if pieces}
+    part.columns |= {name: whole.cast(pa.large_string()) for name, whole in part.columns.items() if isinstance(whole, pa.StringArray)}
     part.seconds = time.perf_counter() - started
     return part
-
-
-def _joined(pieces):
-    if not isinstance(pieces[0], pa.Array):
-        return np.concatenate(pieces)
-    whole = pa.concat_arrays(pieces)
-    return whole.cast(pa.large_string()) if whole.type == pa.string() else whole
 
 
 def _read_blocks(part, blocks, start):

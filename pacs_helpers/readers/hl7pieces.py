@@ -23,7 +23,7 @@ def cut_pieces(plain):
 
     `marks` are the places of the delimiters, a piece follows each, without subcomponents after its first; `kinds` says what they are and
     `pipes` which of them begin a field. Among them are the pieces `empty`, `carets` and `gap` (shown as a space). Each wanted segment has its
-    `line` in `plain`, its first of `pipes` in `pipe` and the mark that ends it in `end`; the last of these is of no segment.
+    `line` in `plain`, its first of `pipes` in `pipe` and the mark that ends it in `end`; the last of these is of no segment. `tokens` has piece i as element 2 i, without a copy.
     """
     for name in _ONCE:
         holders = plain.of[plain.codes == code(name)]
@@ -45,9 +45,9 @@ def cut_pieces(plain):
     offsets[1:2 * n - 1:2] = marks[1:]
     offsets[2 * n - 1:] = (size, size, size + 3, size + 3, size + 4, size + 4)
     pieces = SimpleNamespace(
-        joined=joined, text=text, words=words_of(joined), marks=marks, kinds=kinds, pipes=pipes, offsets=offsets, start=offsets[:-1:2], stop=offsets[1::2],
+        joined=joined, text=text, words=words_of(joined), marks=marks, kinds=kinds, pipes=pipes, start=offsets[:-1:2], stop=offsets[1::2],
         line=line, kind=_KINDS[found[line]], pipe=np.concatenate(([0], np.searchsorted(pipes, ends_of_line))), end=np.append(ends_of_line, -1),
-        empty=n - 64, carets=n, gap=n + 1)
+        empty=n - 64, carets=n, gap=n + 1, tokens=pa.StringArray.from_buffers(2 * (n + 2), pa.py_buffer(offsets), pa.py_buffer(joined)))
 
     def slow(at):
         plain.is_slow[plain.of[line[np.searchsorted(starts - shift, at, "right") - 1]]] = True
@@ -64,13 +64,12 @@ def _resolve(pieces, body, slow):
     def holders(at):
         return np.searchsorted(marks, at) - 1
 
-    amps = places_of(body, lambda part: part == _AMP)[::-1]
-    stop[holders(amps)] = amps          # backwards, so that the first one of a piece stays
-    spaces = places_of(body, lambda part: part == 32)
+    special = places_of(body, lambda part: (part == _AMP) | (part == 32) | (part == 92))
+    amps, spaces, escapes = (special[body[special] == mark] for mark in (_AMP, 32, 92))
+    stop[holders(amps[::-1])] = amps[::-1]          # backwards, so that the first one of a piece stays
     leading, trailing = (holders(spaces[_IS_MARK[body[spaces + step]]]) for step in (-1, 1))
     quotes = np.flatnonzero((body[:-1] == 34) & (body[1:] == 34)) if b'"' in pieces.joined else marks[:0]
     quoted = holders(quotes)
-    escapes = places_of(body, lambda part: part == 92)
     escaped = np.unique(holders(escapes[~(_IS_MARK[body[escapes - 1]] & _IS_MARK[body[escapes + 1]])]))       # MSH-2 has one alone
     while len(leading := leading[(start[leading] < stop[leading]) & (text[start[leading]] == 32)]):
         start[leading] += 1
@@ -93,11 +92,6 @@ def _unescaped(value):
     codes = []
     plain = MARKS.plain(value.decode(), codes).encode()
     return plain if not codes and 0 < len(plain) <= len(value) and b"^" not in plain else None
-
-
-def as_tokens(pieces):
-    """The pieces as Arrow text without a copy: piece i is element 2 i, what lies between two pieces is the other elements."""
-    return pa.StringArray.from_buffers(len(pieces.offsets) - 1, pa.py_buffer(pieces.offsets), pa.py_buffer(pieces.joined))
 
 
 def arrange(plain, pieces):

@@ -1,5 +1,6 @@
 """Blocks of plain messages give the cells that one message at a time gives, wherever a file is cut into blocks, ranges and processes."""
 
+import gzip
 from types import SimpleNamespace
 
 import pandas as pd
@@ -100,3 +101,16 @@ def test_a_file_too_long_for_one_block_has_its_own_digest(read, size):
     data = b"".join(MESSAGES) * 5
     whole, cut = read(data).sources, read(data, block=size, chunk=size, part=2000).sources
     assert whole["sha256"].tolist() == cut["sha256"].tolist() and cut["n_bytes"].tolist() == [len(data)]
+
+
+def test_copies_are_found_in_other_files_frames_and_line_ends(tmp_path):
+    feed = [MESSAGES[3].replace(b"C4", b"K%d" % i) for i in range(50)]
+    changed = feed[7].replace(b"207", b"208")
+    (tmp_path / "a.hl7").write_bytes(b"".join(feed))
+    (tmp_path / "b.hl7.gz").write_bytes(gzip.compress(b"".join(b"\x0b" + message + b"\x1c\r" for message in [*feed[:49], changed])))
+    (tmp_path / "c.hl7").write_bytes(b"".join([*feed[:7], feed[49], changed]).replace(b"\r", b"\r\n"))
+    messages = read_hl7_log(tmp_path, site=SITE, executor=HERE).messages
+    told = [" ".join(p.split()[1:]) for p in messages["problems"]]      # the first is AMBIGUOUS_TIME
+    copies = [""] * 50 + ["DUPLICATE_MESSAGE"] * 49 + [""] + ["DUPLICATE_MESSAGE"] * 9
+    reused = {7, 57, 99, 108}
+    assert told == [f"{copy} CONTROL_ID_REUSED".strip() if i in reused else copy for i, copy in enumerate(copies)]
