@@ -61,8 +61,8 @@ def build_department(*, hl7=None, dicom=None, network=None, ris=None, site):
     studies = _studies(instances[~_has(instances, "DUPLICATE_FILE")])
     orders, reports = _orders(messages), _reports(messages)
     transfers = link_transfers(operations, associations, instances, studies)
-    parts = (messages, instances, studies, steps, transfers, orders, reports, exams, exam_spellings(studies, messages, steps, exams, site))
-    return Department(orders, studies, reports, _patients(messages), build_events(*parts, site), build_trace(*parts), fields)
+    parts, spelling = (messages, instances, studies, steps, transfers, orders, reports), exam_spellings(studies, messages, steps, exams, site)
+    return Department(orders, studies, reports, _patients(messages), build_events(*parts, exams, spelling, site), build_trace(*parts, spelling), fields)
 
 
 def _has(table, code):

@@ -232,7 +232,7 @@ _SAID = {"P": "preliminary report", "F": "final report", "C": "corrected report"
 _ORDERED = {"NW": "new order", "XO": "order changed", "CA": "order cancelled", "SC": "order status", "OC": "order cancelled", "DC": "order discontinued", "RE": "result"}
 
 
-def build_trace(messages, instances, studies, steps, transfers, orders, reports, exams, spelling):
+def build_trace(messages, instances, studies, steps, transfers, orders, reports, spelling):
     """TRACE of every exam: each message, arrival, merge, performed step, series and transfer in its lane, in plain words without a patient's value."""
     about = messages[(messages["accession_number"] != "") | (messages["study_instance_uid"] != "")]
     asked = about[about["message_type"].isin((*ORDER_TYPES, "SIU"))]

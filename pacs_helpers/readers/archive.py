@@ -1,7 +1,7 @@
 """A live archive, asked day by day by C-FIND (PS3.4 C.4.1) or QIDO-RS (PS3.18 10.6) -> the tables of its files. It is only read."""
 
+import json
 import time
-import warnings
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 
 from ..site import Site
 from ..tables import INSTANCES, PERFORMED_STEPS, TableError, conform, nearest
 from .account import close_account, reject, source_row
+from .dicomjson import read_objects
 from .elements import walk
 from .headerrows import COUNTED, OPENED, WANTED, answer_row
 from .headers import Headers
@@ -30,6 +32,7 @@ _SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDate", "Serie
            "StationName", "Manufacturer", "ManufacturerModelName", "OperatorsName", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
            "RequestAttributesSequence", "NumberOfSeriesRelatedInstances")
 _REQUEST = "RequestAttributesSequence"
+_STUDY_UID = int(tag_for_keyword("StudyInstanceUID"))
 _PENDING = (0xFF00, 0xFF01)     # PS3.4 C.4.1.1.4
 _REASONS = {
     "NO_ANSWER": "the archive did not answer this day ({}); ask for these days again",
@@ -92,7 +95,7 @@ def _days(start, end):
 
 
 def _connection(address, calling_ae_title, timeout, page, pause, session):
-    """`(context manager, name without credentials)`; the manager gives `ask(level, keys, match)`, which yields data sets and raises OSError."""
+    """`(context manager, name without credentials)`; the manager gives `ask(level, keys, match)`, which yields `(n_bytes, Elements or None)` and raises OSError."""
     parts = urlsplit(address)
     if parts.scheme == "dicom" and parts.hostname and parts.username:
         place = parts.hostname, parts.port or DICOM_PORT, parts.username
@@ -112,7 +115,7 @@ def _import(module):
 @contextmanager
 def _c_find(place, calling_ae_title, timeout):
     (host, port, called), model = place, _import("pynetdicom.sop_class").StudyRootQueryRetrieveInformationModelFind
-    ae = _import("pynetdicom").AE(calling_ae_title)
+    ae, encode = _import("pynetdicom").AE(calling_ae_title), _import("pynetdicom.dsutils").encode
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout
     ae.add_requested_context(model)
     association = ae.associate(host, port, ae_title=called)
@@ -126,7 +129,8 @@ def _c_find(place, calling_ae_title, timeout):
         try:
             for status, found in association.send_c_find(query, model):
                 if status.get("Status") in _PENDING:
-                    yield found
+                    data = encode(found, False, True) or b""
+                    yield len(data), _elements(data) if data else None
                 elif status.get("Status") != 0:
                     raise ConnectionAbortedError("C-FIND failed")
         except GeneratorExit:       # nobody waits for the answers still to come
@@ -159,24 +163,15 @@ def _qido(address, session, timeout, page, pause):
             answers = search(fields=list(keys), search_filters=match, limit=page, offset=offset)
             if answers == before:       # a service that takes no offset gives the same page again
                 return
-            yield from map(_from_json, answers)
+            for answer in answers:
+                data = json.dumps(answer).encode()
+                yield len(data), next(read_objects(data))[2]
             if len(answers) < page:
                 return
             offset, before = offset + len(answers), answers
             time.sleep(pause)
 
     yield ask
-
-
-def _from_json(answer):
-    """The data set of one DICOM JSON object (PS3.18 F.2), an empty one when it is none."""
-    try:
-        with warnings.catch_warnings(action="ignore"):      # they would show values
-            found = Dataset.from_json(answer)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return Dataset()
-    found.SpecificCharacterSet = "ISO_IR 192"       # JSON is UTF-8, whatever the archive keeps
-    return found
 
 
 def _read_day(source, connect, day, level, zone, pause, most):
@@ -191,32 +186,29 @@ def _read_day(source, connect, day, level, zone, pause, most):
     if level == "series" and answers:
         with connect() as ask:
             answers = [series for study in answers for series in _series_of(study, ask, pause)]
-    for answer in answers:
-        data = _import("pynetdicom.dsutils").encode(answer, False, True) or b""
-        row = _row(data, zone) if data else None
-        if row:
+    for n_bytes, found in answers:
+        table, row = answer_row(found, zone) if found else ("rejected", None)
+        if table == "instances":
             rows.append({**row, "source_file": source, "source_offset": at})
         else:
-            rejected.append(reject(source, at, len(data), "BAD_ANSWER", _REASONS["BAD_ANSWER"]))
-        at += len(data)
+            rejected.append(reject(source, at, n_bytes, "BAD_ANSWER", _REASONS["BAD_ANSWER"]))
+        at += n_bytes
     n_bad = sum(r["n_bytes"] for r in rejected)
     return rows, rejected, source_row(source, n_bytes=at, n_bytes_in_rows=at - n_bad, n_bytes_rejected=n_bad, n_bytes_framing=0,
                                       n_rows=len(rows), n_rejected=len(rejected), sha256="", started=started)
 
 
 def _series_of(study, ask, pause):
-    """The data sets of a study's series, each with what the archive said of the study; the study alone when it names no series."""
+    """The answers about a study's series, each with what the archive said of the study; the study alone when it names none."""
+    told = study[1]
+    uid = told.values.get(_STUDY_UID, [b""])[0].decode("latin-1").strip(" \0") if told else ""
     time.sleep(pause)
-    uid = study.get("StudyInstanceUID")
-    for series in ask("series", _SERIES, {"StudyInstanceUID": uid}) if uid else ():
-        whole = Dataset()
-        whole.update(study)
-        whole.update(series)
-        yield whole
+    answers = list(ask("series", _SERIES, {"StudyInstanceUID": uid})) if uid else []
+    return [(n, found and found._replace(values={**told.values, **found.values}, items={**told.items, **found.items}, codes=[*told.codes, *found.codes]))
+            for n, found in answers] or [study]
 
 
-def _row(data, zone):
-    """The instances row of an answer in explicit little endian, or None."""
+def _elements(data):
+    """The Elements of a C-FIND identifier in explicit little endian."""
     values, items, codes, reached = walk(lambda at, n: data[at:at + n], 0, len(data), implicit=False, big=False, wanted=WANTED.union(COUNTED), opened=OPENED)
-    table, row = answer_row(Elements({}, values, items, codes, reached), zone)
-    return row if table == "instances" else None
+    return Elements({}, values, items, codes, reached)

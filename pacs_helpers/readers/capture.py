@@ -108,7 +108,7 @@ class _Wire:
 
     def __init__(self, file, site):
         self.file, self.site, self.n_seen = file, site, 0
-        self.record, self.numbers = new_record(itertools.count(1), has_pid=True), itertools.count(1)
+        self.record = new_record(itertools.count(1), has_pid=True)
         self.connections, self.messages, self.rejected, self.counts, self.others, self.holed = {}, [], [], Counter(), {}, []
 
     def take(self, packet):

@@ -89,6 +89,19 @@ def test_a_web_address_that_is_no_dicomweb_is_no_empty_archive(orthanc):
     assert got.rejected["code"].tolist() == ["NO_ANSWER"] and "404" in got.rejected["reason"].iloc[0]
 
 
+def test_a_study_without_series_stays_and_a_service_without_pages_is_asked_once(web):
+    study = {"0020000D": {"vr": "UI", "Value": ["1.2.3"]}, "00100020": {"vr": "LO", "Value": ["00123"]}, "00201208": {"vr": "IS", "Value": [4]}}
+    address = web(lambda path: [] if "/series" in path else [study] if "20261102" in path else [])
+    got = pacs.read_archive(address, **ALL, level="series", page=1)
+    assert got.instances[["study_instance_uid", "patient_id", "n_instances", "problems"]].values.tolist() == [["1.2.3", "00123", 4, ""]]
+    assert len(got.rejected) == 0
+
+
+def test_an_answer_that_is_no_data_set_is_rejected(web):
+    got = pacs.read_archive(web(lambda path: [{"message": "busy"}]), site=SITE, start="2026-11-02", end="2026-11-02", pause=0)
+    assert got.rejected["code"].tolist() == ["BAD_ANSWER"] and len(got.instances) == 0
+
+
 def test_credentials_in_the_address_stay_out_of_the_tables(orthanc):
     got = pacs.read_archive(orthanc[1].replace("http://", "http://jdoe:secret@"), **ALL)
     assert len(got.instances) == 3

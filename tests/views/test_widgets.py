@@ -100,11 +100,16 @@ def test_a_decision_on_a_target_that_somebody_decided_meanwhile_is_a_conflict(ty
     assert "NOT saved. CONFLICT: Sam decided on this at" in bench.message.value and len(bench.decisions) == 1
 
 
-def test_a_bench_decides_on_the_finding_it_shows_never_on_the_next(tmp_path):
-    """Sam's bench still shows what Ann has decided: his click must not fall on the finding that moved up."""
+def benches_of_two(tmp_path):
+    """Ann's and Sam's bench on the same two findings and the same ledger."""
     dept = department(orders=[order("R1"), order("R2")])
     findings = find_mismatches(dept, as_of=NOW, site=SITE)
-    ann, sam = (FixBench(findings, dept, ledger=tmp_path / "corrections.jsonl", decided_by=name, site=SITE) for name in ("Ann", "Sam"))
+    return [FixBench(findings, dept, ledger=tmp_path / "corrections.jsonl", decided_by=name, site=SITE) for name in ("Ann", "Sam")]
+
+
+def test_a_bench_decides_on_the_finding_it_shows_never_on_the_next(tmp_path):
+    """Sam's bench still shows what Ann has decided: his click must not fall on the finding that moved up."""
+    ann, sam = benches_of_two(tmp_path)
     shown = ann.finding["finding_id"]
     ann.reject.click()
     sam.note.value = "called the ward"
@@ -123,9 +128,7 @@ def test_two_kinds_of_decision_on_one_finding_are_a_conflict(typo, tmp_path):
 
 
 def test_undo_takes_back_ones_own_last_decision_and_shows_that_finding(tmp_path):
-    dept = department(orders=[order("R1"), order("R2")])
-    findings = find_mismatches(dept, as_of=NOW, site=SITE)
-    ann, sam = (FixBench(findings, dept, ledger=tmp_path / "corrections.jsonl", decided_by=name, site=SITE) for name in ("Ann", "Sam"))
+    ann, sam = benches_of_two(tmp_path)
     first = ann.finding["finding_id"]
     ann.reject.click()
     sam.step(0)
