@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import socket
-import time
 import uuid
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
+
+from ..locks import LockTaken, locked
 
 try:
     import fcntl
@@ -19,7 +20,6 @@ except ImportError:                 # Windows: the lock file alone guards
 
 VERSION, GENESIS = 1, "0" * 64
 TOOL = "pacs-helpers 0.1.0"
-LOCK_SECONDS = 10
 SEAL = b"#\n"                       # makes a line that lacks only its end no record either: nobody was told that it was saved
 
 
@@ -103,7 +103,7 @@ def append_record(path, *, expect=None, **content):
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path), _opened(path) as descriptor:
+        with locked(path), _opened(path) as descriptor:
             data = _bytes_of(path)
             records, torn = _parse(data)
             if expect is not None:
@@ -117,6 +117,8 @@ def append_record(path, *, expect=None, **content):
             record = _record(records, {**content, "expect": expect})
             _all_written(descriptor, _line_of(record))
             _sync(descriptor, path.parent if not data else None)
+    except LockTaken as lock:
+        raise LedgerError("LOG_LOCKED", f"decision NOT recorded: another program holds {lock}; try again, or remove the .lock file if that program is gone") from None
     except OSError as error:
         raise LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded: {path.name} or its lock cannot be written ({error.strerror}); free some space or mend the rights, and decide again") from None
     return record
@@ -163,66 +165,6 @@ def _opened(path):
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _locked(path):
-    """One writer at a time: a lock file, because flock does nothing on many network shares."""
-    lock = path.with_name(path.name + ".lock")
-    descriptor = _take_lock(lock)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-        with suppress(OSError):
-            lock.unlink(missing_ok=True)
-
-
-def _take_lock(lock):
-    until = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            return _sign_lock(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), lock)
-        except (FileExistsError, PermissionError) as error:
-            late = time.monotonic() > until
-            if isinstance(error, PermissionError) and (late or os.name != "nt"):
-                raise                       # Windows refuses for a moment to make a lock file that is on its way out
-            if _is_stale(lock, late):
-                lock.unlink(missing_ok=True)
-            elif late:
-                raise _taken(lock.name) from None
-            else:
-                time.sleep(0.02)
-
-
-def _taken(name):
-    return LedgerError("LOG_LOCKED", f"decision NOT recorded: another program holds {name}; try again, or remove the .lock file if that program is gone")
-
-
-def _sign_lock(descriptor, lock):
-    try:
-        os.write(descriptor, f"{socket.gethostname()} {os.getpid()}".encode())
-    except OSError:
-        os.close(descriptor)
-        lock.unlink(missing_ok=True)        # an unsigned lock could never be told stale
-        raise
-    return descriptor
-
-
-def _is_stale(lock, late):
-    """True when the process that made the lock ran on this machine and is gone, or died before it signed and the wait is over (`late`)."""
-    try:
-        host, pid = (lock.read_text().split() + ["", ""])[:2]
-        if not pid:
-            return late
-        if os.name == "nt":
-            return False                # there os.kill(pid, 0) is Ctrl-C to that process, not a question
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return host == socket.gethostname()
-    except (ValueError, OverflowError, OSError):
-        return False
-    return False
 
 
 def _all_written(descriptor, data):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pacs_helpers import locks
 from pacs_helpers.fixes import ledger as module
 from pacs_helpers.fixes.corrections import read_corrections, record_correction, undo_correction, verify_corrections
 from pacs_helpers.fixes.ledger import LedgerError, read_ledger
@@ -194,7 +195,7 @@ def test_a_full_disk_while_sealing_a_torn_line_is_told_like_any_other(path, monk
 @pytest.mark.skipif(os.name == "nt", reason="no flock on Windows")
 def test_a_share_without_flock_is_guarded_by_the_lock_file(path, monkeypatch):
     monkeypatch.setattr(module.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOTSUP, "Operation not supported")))
-    monkeypatch.setattr(module, "LOCK_SECONDS", 0)
+    monkeypatch.setattr(locks, "LOCK_SECONDS", 0)
     decide(path)
     lock = path.with_name(path.name + ".lock")
     lock.write_text(f"{module.socket.gethostname()} {os.getpid()}")
@@ -203,7 +204,7 @@ def test_a_share_without_flock_is_guarded_by_the_lock_file(path, monkeypatch):
 
 
 def test_a_lock_whose_program_died_before_signing_is_taken_away_after_the_wait(path, monkeypatch):
-    monkeypatch.setattr(module, "LOCK_SECONDS", 0)
+    monkeypatch.setattr(locks, "LOCK_SECONDS", 0)
     path.with_name(path.name + ".lock").write_text("")
     decide(path)
     assert len(read_ledger(path)) == 1
@@ -215,20 +216,20 @@ def test_a_writer_killed_at_any_call_leaves_a_ledger_that_goes_on(path, call):
     """Killed just before each such call of the ledger in turn; what was told saved is there, and the next writer is not held up."""
     decide(path)
     for n in range(1, 8):
-        code = (f"import os, signal, sys; from pacs_helpers.fixes import corrections, ledger\nreal, left = os.{call}, [{n}]\n"
+        code = (f"import os, signal, sys; from pacs_helpers import locks; from pacs_helpers.fixes import corrections, ledger\nreal, left = os.{call}, [{n}]\n"
                 f"def dying(*a, **k):\n    left[0] -= 1\n    left[0] or os.kill(os.getpid(), signal.SIGKILL)\n    return real(*a, **k)\n"
                 f"class Os:\n    def __getattr__(self, name): return dying if name == '{call}' else getattr(os, name)\n"
-                "ledger.os = Os()\ncorrections.record_correction(sys.argv[1], kind='dismiss', target='x', reason='r', decided_by='ann')\nprint('saved')")
+                "ledger.os = locks.os = Os()\ncorrections.record_correction(sys.argv[1], kind='dismiss', target='x', reason='r', decided_by='ann')\nprint('saved')")
         before = len(read_corrections(path))
         ran = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
         assert ran.returncode in (0, -9), ran.stderr
         assert len(read_corrections(path)) >= before + ("saved" in ran.stdout)
-        module_wait = module.LOCK_SECONDS
-        module.LOCK_SECONDS = 0
+        wait = locks.LOCK_SECONDS
+        locks.LOCK_SECONDS = 0
         try:
             decide(path, target=f"2.25.{n}")
         finally:
-            module.LOCK_SECONDS = module_wait
+            locks.LOCK_SECONDS = wait
         assert verify_corrections(path)["is_whole"]
         if ran.returncode == 0:
             return
