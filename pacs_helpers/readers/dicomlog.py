@@ -74,7 +74,7 @@ def read_dicom_log(path, *, site, executor=None, year=None, start_date=None):
         raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
     files, rejected = list_files(path)
     year, start_date = check_year(year), check_date(start_date)
-    units = [(group, site.time_zone, year, start_date) for group in _rotations(files)]
+    units = [(group, site.time_zone, year, start_date) for group in rotations(files)]
     n_bytes = sum(os.path.getsize(f) for f in files if os.path.exists(f))
     tables = defaultdict(list)
     for part in run_over(read_rotation, units, executor, n_bytes=n_bytes):
@@ -84,7 +84,7 @@ def read_dicom_log(path, *, site, executor=None, year=None, start_date=None):
     return DicomLog(conform(tables["associations"], ASSOCIATIONS), conform(tables["operations"], OPERATIONS), rejected, sources)
 
 
-def _rotations(files):
+def rotations(files):
     """Tuples of files that one program wrote one after another, oldest first."""
     groups = defaultdict(list)
     for file in files:

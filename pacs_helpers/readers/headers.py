@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from io import FileIO
 from typing import NamedTuple
 
@@ -43,6 +43,15 @@ def read_headers(path, *, site, executor=None, hash_files=True):
     a repeated SOP Instance UID and copies of a file are marked on the rows.
     `hash_files=False` reads headers only, several times faster: the same rows, but `sources` has the sha256 of packed files only.
     """
+    headers = gather_headers(path, site=site, executor=executor, hash_files=hash_files)
+    instances = headers.instances
+    for rows, code in find_copies(instances):
+        instances.loc[rows, "problems"] = [add_problem(text, code) for text in instances.loc[rows, "problems"]]
+    return headers._replace(instances=instances.drop(columns="_content"))
+
+
+def gather_headers(path, *, site, executor=None, hash_files=True):
+    """What read_headers reads, before repeats: instances have `_content`, the sha256 of what the row is of, or ""."""
     if not isinstance(site, Site):
         raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
     files, rejected = list_files(path)
@@ -55,9 +64,8 @@ def read_headers(path, *, site, executor=None, hash_files=True):
                 tables[table].append(row)
                 if table == "instances":
                     contents.append(content)
-    _mark_repeats(tables["instances"], contents)
     rejected, sources = close_account([*rejected, *tables["rejected"]], tables["sources"], unit="files")
-    return Headers(conform(tables["instances"], INSTANCES), conform(tables["performed_steps"], PERFORMED_STEPS), rejected, sources)
+    return Headers(conform(tables["instances"], INSTANCES).assign(_content=pd.Series(contents, dtype="str")), conform(tables["performed_steps"], PERFORMED_STEPS), rejected, sources)
 
 
 def read_files(unit):
@@ -176,21 +184,16 @@ def _row_of(file, read_at, size, zone, faults=()):
     return table, {**row, "source_file": file, "source_offset": 0}
 
 
-def _mark_repeats(rows, contents):
-    """DUPLICATE_FILE on the second and later copies of a file; DUPLICATE_SOP_UID on all files that share one with other content."""
-    n_rows = Counter(row["sop_instance_uid"] for row in rows)
+def find_copies(instances):
+    """`[(rows, code), ...]`: DUPLICATE_FILE for the second and later copies of a file, DUPLICATE_SOP_UID for all files that share one with other content."""
+    uids, contents = instances["sop_instance_uid"], instances["_content"]
     # Copies share their UID: no other file needs its content compared.
-    contents = [content or (_content(row["source_file"]) if n_rows[row["sop_instance_uid"]] > 1 else row["source_file"])
-                for row, content in zip(rows, contents, strict=True)]
-    spellings = Counter(uid for uid, content in {(row["sop_instance_uid"], content) for row, content in zip(rows, contents, strict=True)}
-                        if not content.startswith(ANSWER))
-    seen = set()
-    for row, content in zip(rows, contents, strict=True):
-        if content in seen:
-            row["problems"] = add_problem(row["problems"], "DUPLICATE_FILE")
-        if row["sop_instance_uid"] and spellings[row["sop_instance_uid"]] > 1:
-            row["problems"] = add_problem(row["problems"], "DUPLICATE_SOP_UID")
-        seen.add(content)
+    unknown = instances.loc[(contents == "") & uids.duplicated(keep=False), "source_file"]
+    contents = pd.concat([contents.drop(unknown.index), unknown.map(_content)]).sort_index()
+    files = uids[(uids != "") & (contents != "") & ~contents.str.startswith(ANSWER)]
+    n_spellings = pd.DataFrame({"uid": files, "content": contents[files.index]}).drop_duplicates().groupby("uid").size()
+    flagged = [((contents != "") & contents.duplicated(), "DUPLICATE_FILE"), (uids.isin(n_spellings.index[n_spellings > 1]), "DUPLICATE_SOP_UID")]
+    return [(rows.to_numpy(), code) for rows, code in flagged if rows.any()]
 
 
 def _content(file):

@@ -39,6 +39,23 @@ def read_hl7_log(path, *, site, executor=None):
     Times without an offset are in `site.time_zone`; `received_at` is the log's stamp before the message. `accession_number` is from
     `site.hl7_field`, or from the field that measure_accession_fields finds. Rows are sorted by file and place.
     """
+    messages, marks, rejected, sources = _gather(path, site, executor)
+    return HL7Log(finish_messages(messages, *marks, site), rejected, sources)
+
+
+def gather_messages(path, *, site, executor=None):
+    """What read_hl7_log reads, before repeats and accession numbers: messages have `_digest`, 16 bytes, of the message of each row."""
+    messages, (digests, stops, numbers), rejected, sources = _gather(path, site, executor)
+    if len(messages):
+        numbers = np.concatenate(numbers)
+        first = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
+        found = _digests_of(messages, pa.chunked_array(digests), np.concatenate(stops), first)
+        messages["_digest"] = pd.Series(found, dtype=object).iloc[numbers].to_numpy()
+    return HL7Log(messages, rejected, sources)
+
+
+def _gather(path, site, executor):
+    """`(messages, [digests, ends in the file and numbers of each row's message, in pieces], rejected, sources)`."""
     if not isinstance(site, Site):
         raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
     files, rejected = list_files(path)
@@ -53,13 +70,20 @@ def read_hl7_log(path, *, site, executor=None):
     rejected, sources = close_account(rejected, sources, unit="bytes")
     marks = [columns.pop(name, []) for name in ("_digest", "_stop", "_message")]
     messages = pd.DataFrame({name: _series(columns.pop(name), kind[0]) for name, kind in MESSAGES.items()}, copy=False) if columns else conform([], MESSAGES)
-    return HL7Log(finish_messages(messages, *marks, site), rejected, sources)
+    return messages, marks, rejected, sources
 
 
 def finish_messages(messages, digests, stops, numbers, site):
     """`messages` with repeats and the accession number; the others are pieces of columns: digest, or end in the file, and number of each row's message."""
     if len(messages):
-        _mark_repeats(messages, pa.chunked_array(digests), np.concatenate(stops), np.concatenate(numbers))
+        digests, stops, numbers = pa.chunked_array(digests), np.concatenate(stops), np.concatenate(numbers)
+        for rows, code in find_repeats(messages, numbers, lambda first: _digests_of(messages, digests, stops, first)):
+            messages.loc[rows, "problems"] = [add_problem(text, code) for text in messages.loc[rows, "problems"]]
+    return name_accessions(messages, site)
+
+
+def name_accessions(messages, site):
+    """`messages` with the accession number from the field that the site names or the messages show."""
     return fill_accession_numbers(messages, measure_accession_fields(messages, site))
 
 
@@ -131,18 +155,18 @@ def _refuse_whole(file, n_bytes, head):
     return [reject(file, 0, n_bytes, code, reason)]
 
 
-def _mark_repeats(messages, digests, stops, numbers):
-    """DUPLICATE_MESSAGE on the second and later copies of a message, CONTROL_ID_REUSED on messages that share sender and MSH-10 but nothing else.
+def find_repeats(messages, numbers, digests_of):
+    """`[(rows, code), ...]`: DUPLICATE_MESSAGE for the second and later copies of a message, CONTROL_ID_REUSED for messages that share sender and MSH-10 but nothing else.
 
-    `digests` and `stops` of each row's message; `numbers` count the messages.
+    `numbers` count the messages; `digests_of` gives those of the messages that begin at some rows.
     """
     first = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
     control = messages["message_control_id"].iloc[first].factorize()[0]
     alike = np.flatnonzero(np.bincount(control)[control] > 1)      # others are no copies
     if not len(alike):
-        return
+        return []
     is_copy = np.zeros(len(first), bool)
-    is_copy[alike] = pd.Series(_digests_of(messages, digests, stops, first[alike])).duplicated().to_numpy()
+    is_copy[alike] = pd.Series(digests_of(first[alike])).duplicated().to_numpy()
     originals = messages[_SENDER].iloc[first[alike[~is_copy[alike]]]]
     reused = set(originals[(originals["message_control_id"] != "") & originals.duplicated(keep=False)].itertuples(index=False, name=None))
     flagged = [(is_copy[numbers], "DUPLICATE_MESSAGE")]
@@ -150,9 +174,7 @@ def _mark_repeats(messages, digests, stops, numbers):
         shares = messages["message_control_id"].isin({key[-1] for key in reused}).to_numpy(copy=True)
         shares[shares] = [key in reused for key in messages.loc[shares, _SENDER].itertuples(index=False, name=None)]
         flagged.append((shares, "CONTROL_ID_REUSED"))
-    for rows, code in flagged:
-        if rows.any():
-            messages.loc[rows, "problems"] = [add_problem(text, code) for text in messages.loc[rows, "problems"]]
+    return [(rows, code) for rows, code in flagged if rows.any()]
 
 
 def _digests_of(messages, digests, stops, rows):
