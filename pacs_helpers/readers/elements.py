@@ -24,17 +24,20 @@ class _Level(NamedTuple):
     implicit: bool
     kept: dict | list | None
     wanted: frozenset
+    place: tuple = ()       # (opened sequence, number of the item) that `kept` belongs to
+    is_fixed: bool = False  # inside something of known length
 
 
-def walk(read_at, start, size, *, implicit, big, wanted, opened):
+def walk(read_at, start, size, *, implicit, big, wanted, opened, passed=None):
     """`(values, items, codes, reached)` of the data set from byte `start` to `size`.
 
     `values` is {tag: [raw bytes, ...]} of the top-level `wanted` tags, with more than one where a tag repeats; `items`
     is {sequence tag: [{tag: [raw bytes]}, ...]} for the tags that `opened` wants of each top-level sequence. A value
     that does not lie whole in the file is left out. Top-level tags up to `reached` would have been seen if they were
     there: ALL_READ for a whole data set, less where reading stopped. `read_at(offset, n)` gives at most n bytes.
+    Every header passed is put on the list `passed` as (offset, offset of its value, length, tag, level, whether the walk went in).
     """
-    reader = _Walk(read_at, size, big, wanted, opened)
+    reader = _Walk(read_at, size, big, wanted, opened, [] if passed is None else passed)
     reader.levels.append(_Level(False, size, False, implicit, reader.values, wanted))
     at = start
     while reader.levels and at is not None:
@@ -49,11 +52,11 @@ def walk(read_at, start, size, *, implicit, big, wanted, opened):
 class _Walk:
     # The levels are a list, not recursion: a file may nest thousands deep.
 
-    def __init__(self, read_at, size, big, wanted, opened):
+    def __init__(self, read_at, size, big, wanted, opened, passed):
         order = ">" if big else "<"
         self.explicit, self.implicit = Struct(order + "HH2sH").unpack_from, Struct(order + "HHL").unpack_from
         self.long = Struct(order + "L").unpack_from
-        self.read_at, self.size, self.opened = read_at, size, opened
+        self.read_at, self.size, self.opened, self.passed = read_at, size, opened, passed
         self.levels, self.values, self.items, self.codes, self.seen = [], {}, {}, [], set()
         self.last, self.trusted = NOTHING_READ, ALL_READ
         self.buffer, self.base = b"", 0
@@ -71,6 +74,7 @@ class _Walk:
         if level.in_sequence:
             return p
         implicit, limit, wanted, last, buffer, base = level.implicit, level.limit, level.wanted, self.last, self.buffer, self.base
+        passed = self.passed.append
         while p + 12 <= limit:
             q, value = p - base, p + 8
             if q + 12 > len(buffer):
@@ -94,6 +98,7 @@ class _Walk:
                     break
                 self.last = last = tag
                 self.seen.add(tag)
+            passed((p, value, length, tag, level, False))
             if tag in wanted:
                 self.keep(level, tag, value, length)
                 buffer, base = self.buffer, self.base
@@ -110,7 +115,9 @@ class _Walk:
             return self.leftover(p)
         tag, vr, length, value = self.header(head, p, level.implicit)
         if tag >> 16 == 0xFFFE:
-            return self.delimiter(tag, length, p + 8)
+            hops = tag == ITEM and length != UNDEFINED and level.kept is None
+            self.passed.append((p, value, length, tag, level, not hops))
+            return self.delimiter(tag, length, value)
         if level.in_sequence:
             return self.recover()
         if top and not self.belongs(tag, vr, length, value, level.implicit):
@@ -120,7 +127,9 @@ class _Walk:
         if length != UNDEFINED and value + length > level.limit:
             return self.overrun(value + length, length)
         opened = self.opened.get(tag) if top else None
-        if length == UNDEFINED or opened is not None:
+        enters = length == UNDEFINED or opened is not None
+        self.passed.append((p, value, length, tag, level, enters))
+        if enters:
             return self.enter(level, tag, vr, length, value, opened)
         self.keep(level, tag, value, length)
         return value + length
@@ -175,7 +184,8 @@ class _Walk:
         items = self.items.setdefault(tag, []) if opened is not None else None
         # UN of undefined length, and of a sequence known by its tag, holds implicit items (PS3.5 6.2.2 note 2).
         implicit = level.implicit or vr == b"UN" or vr is None
-        return self.push(_Level(True, level.limit if is_open else value + length, is_open, implicit, items, opened or frozenset()), value)
+        limit = level.limit if is_open else value + length
+        return self.push(_Level(True, limit, is_open, implicit, items, opened or frozenset(), (tag,), level.is_fixed or not is_open), value)
 
     def push(self, level, p):
         if len(self.levels) > 2 * DEEPEST:
@@ -211,7 +221,8 @@ class _Walk:
             sequence.kept.append(kept)
         is_open = length == UNDEFINED
         limit = sequence.limit if is_open else p + length
-        return self.push(_Level(False, limit, is_open, sequence.implicit, kept, sequence.wanted), p)
+        place = (*sequence.place, len(sequence.kept or "") - 1)
+        return self.push(_Level(False, limit, is_open, sequence.implicit, kept, sequence.wanted, place, sequence.is_fixed or not is_open), p)
 
     def close(self, p):
         level = self.levels[-1]

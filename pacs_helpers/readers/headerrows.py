@@ -9,7 +9,6 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from ..schemas import NOT_IMAGES
 from ..tables import add_problem
 from .dicomtext import PADDING, character_set, clean, decode, show
-from .elements import ALL_READ
 from .times import parse_dicom_time, parse_time
 
 PERFORMED_STEP_CLASS = "1.2.840.10008.3.1.2.3.3"
@@ -57,10 +56,10 @@ OPENED = {_TAG[k]: frozenset(_TAG[i] for i in (*inside, "SpecificCharacterSet"))
 
 # What differs between the images of a series; the rest of a row is made once.
 _OWN_TEXTS, _OWN_INSTANTS = ("sop_instance_uid", "instance_number"), ("acquired_at", "created_at")
-_OWN = frozenset(_TAG[k] for k in (*(_TEXTS[c] for c in _OWN_TEXTS), *(k for c in _OWN_INSTANTS for k in _INSTANTS[c]), "AcquisitionDateTime"))
+OWN = frozenset(_TAG[k] for k in (*(_TEXTS[c] for c in _OWN_TEXTS), *(k for c in _OWN_INSTANTS for k in _INSTANTS[c]), "AcquisitionDateTime"))
 _META = [_TAG[k] for k in ("TransferSyntaxUID", "SourceApplicationEntityTitle", "MediaStorageSOPClassUID")]
 _MOST_SERIES = 4096
-_SERIES = {}        # (`_series`, doubts of `_own`) -> (row, raw)
+_SERIES = {}        # what tells rows apart that differ in more than the columns of `_own` -> (row, raw)
 
 
 class _Notes(NamedTuple):
@@ -76,9 +75,9 @@ def header_row(found, zone):
     """
     if _TAG[_WORKLIST] in found.items and _TAG["SOPInstanceUID"] not in found.values:
         return "rejected", ("WORKLIST_ENTRY", "a modality worklist entry, not an image; leave the worklist folder out")
-    series = None if found.codes or found.reached != ALL_READ else _series(found, zone)
-    own, doubts, raw = _own(found, zone) if series else (None, None, None)
-    known = _SERIES.get((series, doubts))
+    own, doubts, raw = _own(found, zone) if found.likeness else (None, None, None)
+    series = (zone, found.likeness, doubts, *found.codes, *[_first(found.meta, tag) for tag in _META]) if found.likeness else None
+    known = _SERIES.get(series)
     if known:
         row = {**known[0], **own}
         return "instances", {**row, "raw": _shown_raw({**known[1], **raw})} if raw else row
@@ -94,7 +93,7 @@ def header_row(found, zone):
         if series:
             if len(_SERIES) >= _MOST_SERIES:
                 _SERIES.clear()
-            _SERIES[series, doubts] = dict(row), notes.raw
+            _SERIES[series] = dict(row), notes.raw
     return "performed_steps" if is_step else "instances", row
 
 
@@ -115,10 +114,8 @@ def _shown_raw(raw):
     return json.dumps(raw, ensure_ascii=False) if raw else ""
 
 
-def _series(found, zone):
-    """What tells rows apart that differ in more than the columns of `_own`."""
-    return (zone, *found.values, *[v[0] for tag, v in found.values.items() if tag not in _OWN], *[str(found.meta.get(tag)) for tag in _META],
-            str(found.items))
+def _first(values, tag):
+    return values.get(tag, [b""])[0]
 
 
 def _own(found, zone):

@@ -13,7 +13,7 @@ from ..site import Site
 from ..tables import INSTANCES, PERFORMED_STEPS, TableError, add_problem, conform
 from .account import INFLATE_LIMIT, close_account, list_files, read_bytes, reject, run_over, source_row
 from .dicomjson import is_json, read_objects
-from .headerrows import OPENED, WANTED, answer_row, header_row
+from .headerrows import OPENED, OWN, WANTED, answer_row, header_row
 from .part10 import read_elements
 from .zipped import is_zip, read_members
 
@@ -166,7 +166,7 @@ def _row_of(file, read_at, size, zone, faults=()):
     """`(table name, row)` of a file; `faults` are codes of its packing."""
     if not size:
         return "rejected", reject(file, 0, 0, *(faults or ["EMPTY_FILE"])[:1], "0 bytes; ask for it again")
-    found, fault = read_elements(read_at, size, WANTED, OPENED)
+    found, fault = read_elements(read_at, size, WANTED, OPENED, OWN)
     if found is None:
         code, reason = fault
         if file.endswith((".part", ".tmp", ".crdownload")):

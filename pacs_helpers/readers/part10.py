@@ -25,7 +25,8 @@ _ABOUT_SIZE = {"TRUNCATED", "PIXELS_TRUNCATED", "LENGTH_BEYOND_FILE", "TRAILING_
 class Elements(NamedTuple):
     """`meta` and `values` are {tag: [raw bytes, ...]}, `items` {sequence tag: [{tag: [raw bytes]}, ...]}, `codes` problem codes.
 
-    `reached` is the last tag the data set was read to, as `walk` says it.
+    `reached` is the last tag the data set was read to, as `walk` says it. Files with one `likeness`, if it is not None, differ
+    at most in meta information and in the values of `own` tags.
     """
 
     meta: dict
@@ -33,12 +34,13 @@ class Elements(NamedTuple):
     items: dict
     codes: list
     reached: int
+    likeness: tuple | None = None
 
 
-def read_elements(read_at, size, wanted, opened, *, is_remembered=True):
+def read_elements(read_at, size, wanted, opened, own=frozenset(), *, is_remembered=True):
     """`(Elements, None)` of one DICOM file, or `(None, (code, reason))` when it is none. Arguments as for `walk`.
 
-    With `is_remembered` data sets laid out like one met before are not walked; `wanted` and `opened` are then the same in every call.
+    With `is_remembered` data sets laid out like one met before are not walked; `wanted`, `opened` and `own` are then the same in every call.
     """
     head = read_at(0, HEAD_BYTES)
     start, codes = _start(head)
@@ -63,17 +65,19 @@ def read_elements(read_at, size, wanted, opened, *, is_remembered=True):
     if syntax.startswith(ImplicitVRLittleEndian) and (implicit, big) != (syntax == ImplicitVRLittleEndian, syntax == ExplicitVRBigEndian):
         codes.append("TRANSFER_SYNTAX_MISMATCH")
     if is_remembered and (known := _MET.read(read_at, head, at, size, encoding)):
-        return Elements(meta, *known, codes, ALL_READ), None
-    values, items, found, reached = walk(read_at, at, size, implicit=implicit, big=big, wanted=wanted | {_DIRECTORY}, opened=opened)
+        return Elements(meta, *known[:2], codes, ALL_READ, known[2]), None
+    passed = []
+    values, items, found, reached = walk(read_at, at, size, implicit=implicit, big=big, wanted=wanted | {_DIRECTORY}, opened=opened, passed=passed)
     if is_capped:
         found = [c for c in found if c not in _ABOUT_SIZE] + ["TOO_LARGE_INFLATED"]
     if _DIRECTORY in values:
         return None, _INDEX
     if not values and (start == 0 or reached <= NOTHING_READ):
         return None, ("NO_DATASET", "no element of the header can be read; ask for the file again") if start else _NOT_DICOM
+    known = None
     if is_remembered and not found and reached == ALL_READ:
-        _MET.learn(read_at, at, size, encoding, wanted, opened, (values, items))
-    return Elements(meta, values, items, list(dict.fromkeys(codes + found)), reached), None
+        known = _MET.learn(read_at, at, size, encoding, passed, (values, items), own)
+    return Elements(meta, values, items, list(dict.fromkeys(codes + found)), reached, known and known[2]), None
 
 
 def _start(head):
