@@ -5,7 +5,6 @@ line that begins with a segment name and its own separator. Logs spell line ends
 """
 
 import re
-from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from .hl7text import line_ends
@@ -25,6 +24,7 @@ _INDENT = re.compile(rb"(?:[ \t\0]|\xef\xbb\xbf)+")
 _LOG_LINE = re.compile(rb"[\s<\[(]*(?:\d{4}[-/.]\d\d[-/.]\d\d[ T]\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d\d:\d\d:\d\d[.,]\d"
                        rb"|\d{1,3}>|(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b|at [\w.$]+\(|Traceback \(|Caused by:)")
 _AFTER_LOG_WORDS = re.compile(rb"[\s\]:>]([A-Z][A-Z0-9]{2})(?=[!-/:-@\[-`{-~])")
+_XML = re.compile(rb"(?:<|&lt;)(?:\w+:)?([A-Z]{3}_[A-Z]\d\d|ACK|HL7Message)(?=[\s>]|&gt;)")       # the root of a message in XML encoding
 _OPEN_TEXT = {b"OBX": 5, b"NTE": 3}             # the text fields that reports break with raw line ends
 _MOST_FIELDS = {b"MSH": 7}      # an MSH that has reached MSH-9 is whole: a line that is no segment is not a part of it
 _FEWEST_FIELDS = {b"MSH": 11, b"EVN": 99, b"PID": 8, b"OBR": 4, b"OBX": 11}
@@ -82,7 +82,7 @@ class _Walk:
         self.data, self.spans, self.messages, self.batches = data, [], [], []
         self.now, self.pending = None, []       # the message still open, and lines after it that are not segments (yet)
         self.words, self.is_block, self.is_cut_record, self.quote = words, is_block, False, b""
-        self.closed_at = -1
+        self.closed_at, self.end_of_xml = -1, None
 
     def put(self, start, stop, what):
         self._extend(start, GAP)
@@ -165,9 +165,11 @@ class _Walk:
             now.segments[-1] += content
             self.put(start, stop, ROW)
             self.is_cut_record = False
-        elif now:
+        elif now and not _XML.search(content):
             self.pending.append((start, content))
         else:
+            self._resolve(False)
+            self.now = None
             self._reject(start, content)
 
     def _begin(self, start, content, header):
@@ -183,7 +185,7 @@ class _Walk:
         if not text and marks.strip(b"\0\x0b\xef\xbb\xbf").startswith((b" ", b"\t")):
             self.now.codes.append("LINE_PREFIX")
         self.messages.append(self.now)
-        self.words, self.is_block, self.quote = b"", False, b""
+        self.words, self.is_block, self.quote, self.end_of_xml = b"", False, b"", None
         self.put(start, start + header.start(), FRAMING)
         self._segment(start + header.start(), content[header.start():])
 
@@ -212,8 +214,17 @@ class _Walk:
         self.batches.append((start, name, count))
 
     def _reject(self, start, content):
+        root = _XML.search(content)
+        if root:
+            self.end_of_xml = re.compile(rb"/(?:\w+:)?" + root[1] + rb"(?:>|&gt;)")
+            self._extend(start, GAP)
+            self.spans.append([start, start, "XML_ENCODED"])        # a run of its own for each message
+        elif _LOG_LINE.match(content):
+            self.end_of_xml = None
         is_segment = _NAME.match(content) and content[3:4] == b"|"
-        self.put(start, start + len(content), "NO_MSH" if is_segment else "NOT_HL7")
+        self.put(start, start + len(content), "XML_ENCODED" if self.end_of_xml else "NO_MSH" if is_segment else "NOT_HL7")
+        if self.end_of_xml and self.end_of_xml.search(content):
+            self.end_of_xml = None
         self.words, self.is_block, self.quote = content, False, b""
 
     def _resolve(self, goes_on):
@@ -259,26 +270,6 @@ class _Walk:
         self.put(len(self.data), len(self.data), GAP)
         if is_last and self.now:
             self.now.looks_cut = _looks_cut(self.now, n_before + len(self.messages))
-
-
-def late_codes(places, batches, halves):
-    """`(first, stop, code)` of messages in whose framing something is wrong that only the whole file tells.
-
-    `places` are where messages and `batches` are, `halves` the numbers of the messages with one MLLP byte of two.
-    """
-    batch_from, n_batches = 0, 0
-    for place, name, count in batches:
-        n = bisect_left(places, place)
-        if name == b"BHS":
-            batch_from, n_batches = n, n_batches + 1
-        elif name == b"BTS":
-            if count.isdigit() and int(count) != n - batch_from:
-                yield min(batch_from, max(n - 1, 0)), n, "BATCH_COUNT"
-            batch_from = n
-        elif name == b"FTS" and count.isdigit() and int(count) != max(n_batches, 1):
-            yield max(n - 1, 0), n, "BATCH_COUNT"
-    if len(halves) < len(places) or len(halves) == 1:
-        yield from ((n, n + 1, "MLLP_FRAME") for n in halves)
 
 
 def _closing(content, message):

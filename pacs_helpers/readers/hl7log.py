@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from hashlib import sha256
 from itertools import groupby
@@ -17,7 +18,7 @@ from ..site import Site
 from ..tables import COUNT, INSTANT, MESSAGES, TEXT, TableError, add_problem, conform
 from .accession import fill_accession_numbers, measure_accession_fields
 from .account import Blocks, close_account, list_files, reject, run_over, source_row
-from .hl7find import FRAMING, GAP, ROW, late_codes
+from .hl7find import FRAMING, GAP, ROW
 from .hl7parts import CAPTURES, parts_of, read_part
 from .hl7text import as_utf8  # noqa: F401  views look at single messages
 
@@ -111,7 +112,7 @@ def _close_file(file, parts, site, columns):
         refused += [row for part in parts for row in part.rejected]
     else:
         counts = {"rejected": n_bytes}
-        refused += _refuse_whole(file, n_bytes, parts[0].head) if n_bytes or not refused else []
+        refused += _refuse_whole(file, n_bytes, parts[0].head, sum(row["code"] == "XML_ENCODED" for part in parts for row in part.rejected)) if n_bytes or not refused else []
     return refused, source_row(file, n_bytes=n_bytes, n_bytes_in_rows=counts.get(ROW, 0), n_bytes_rejected=counts.get("rejected", 0),
                                n_bytes_framing=counts.get(FRAMING, 0) + counts.get(GAP, 0), n_rows=n_rows, n_rejected=len(refused), sha256=digest, started=started)
 
@@ -121,7 +122,7 @@ def _add_file(file, parts, whole, faults, columns):
     places = np.concatenate(whole["source_offset"])
     is_first = np.append(True, places[1:] != places[:-1])
     number, n = np.cumsum(is_first) - 1, np.count_nonzero(is_first)
-    late = [*late_codes(places[is_first], [batch for part in parts for batch in part.batches], np.flatnonzero(np.concatenate(whole.pop("_is_half"))[is_first]).tolist())]
+    late = [*_late_codes(places[is_first], [batch for part in parts for batch in part.batches], np.flatnonzero(np.concatenate(whole.pop("_is_half"))[is_first]).tolist())]
     if parts[-1].looks_cut:
         late.append((n - 1, n, "TRUNCATED"))
     for fault in faults:
@@ -145,11 +146,33 @@ def _add_file(file, parts, whole, faults, columns):
     return len(places)
 
 
-def _refuse_whole(file, n_bytes, head):
+def _late_codes(places, batches, halves):
+    """`(first, stop, code)` of messages in whose framing something is wrong that only the whole file tells.
+
+    `places` are where messages and `batches` are, `halves` the numbers of the messages with one MLLP byte of two.
+    """
+    batch_from, n_batches = 0, 0
+    for place, name, count in batches:
+        n = bisect_left(places, place)
+        if name == b"BHS":
+            batch_from, n_batches = n, n_batches + 1
+        elif name == b"BTS":
+            if count.isdigit() and int(count) != n - batch_from:
+                yield min(batch_from, max(n - 1, 0)), n, "BATCH_COUNT"
+            batch_from = n
+        elif name == b"FTS" and count.isdigit() and int(count) != max(n_batches, 1):
+            yield max(n - 1, 0), n, "BATCH_COUNT"
+    if len(halves) < len(places) or len(halves) == 1:
+        yield from ((n, n + 1, "MLLP_FRAME") for n in halves)
+
+
+def _refuse_whole(file, n_bytes, head, n_in_xml):
     if not n_bytes:
         code, reason = "EMPTY_FILE", "0 bytes; ask for it again"
     elif head.startswith(CAPTURES):
         code, reason = "NOT_TEXT", "a network capture, in which messages lie cut into packets; export its TCP streams as raw bytes and load those"
+    elif n_in_xml:
+        code, reason = "XML_ENCODED", f"{n_in_xml:,} HL7 v2 message{'s' * (n_in_xml > 1)} in XML encoding and none in ER7; ask the engine for the same messages in ER7 (pipe) encoding"
     else:
         code, reason = "NO_MSH", f"no MSH with its delimiters in {n_bytes:,} bytes; ask for the messages themselves or a log that holds them"
     return [reject(file, 0, n_bytes, code, reason)]

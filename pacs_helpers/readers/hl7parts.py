@@ -29,6 +29,7 @@ HERE = [c for c in MESSAGES if c not in ("source_file", "accession_number")] + [
 _REASONS = {
     "NOT_HL7": "no HL7 segment but the log's own words or text of another kind; nothing to do if that is what it is",
     "NO_MSH": "no MSH with its delimiters before it, so no message; ask the sender for whole messages",
+    "XML_ENCODED": "an HL7 v2 message in XML encoding; ask the engine for the same messages in ER7 (pipe) encoding",
 }
 _STAMP = re.compile(rb"(\d{4})[-/.](\d\d)[-/.](\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?[ ]?(Z\b|[+-]\d\d:?\d\d\b)?")
 _DIRECTIONS = re.compile(rb"(?P<in>\b(?:recv|received?|receiving|incoming|inbound)\b|^ ?> )|(?P<out>\b(?:send|sent|sending|outgoing|outbound)\b|^ ?< )", re.I)

@@ -271,6 +271,38 @@ def test_xml_exports_with_entities(load):
     assert (row["patient_name"], row["principal_interpreter"], row["n_observations"]) == ("TEST^ANNA", "77", 1)
 
 
+IN_XML = b'<ORU_R01 xmlns="urn:hl7-org:v2xml">\n  <MSH>\n    <MSH.1>|</MSH.1>\n    <MSH.2>^~\\&amp;</MSH.2>\n  </MSH>\n  <PID><PID.3><CX.1>00123</CX.1></PID.3></PID>\n</ORU_R01>\n'
+
+
+@pytest.mark.parametrize(("data", "n"), [(b'<?xml version="1.0"?>\n' + IN_XML, 1), (IN_XML.replace(b"\n", b"") + IN_XML.replace(b"<", b"<h:").replace(b"<h:/", b"</h:"), 1), (IN_XML * 2, 2),
+                                         (b"<ACK><MSH><MSH.1>|</MSH.1></MSH></ACK>", 1), (IN_XML.decode().encode("utf-16"), 1)])
+def test_a_file_of_messages_in_xml_encoding_is_named_as_one(load, data, n):
+    got = load(data)
+    assert got.messages.empty and got.rejected["code"].tolist() == ["XML_ENCODED"] and got.rejected["n_bytes"].tolist() == [len(data)]
+    assert got.rejected["reason"].iloc[0].startswith(f"{n} HL7 v2 message") and "ER7" in got.rejected["reason"].iloc[0] and "00123" not in got.rejected["reason"].iloc[0]
+
+
+def test_messages_in_xml_encoding_are_a_row_of_rejected_each_in_a_log(load):
+    cut = IN_XML[:90]
+    pieces = [REPORT, IN_XML, IN_XML, b"2024-03-11 09:20:03 INFO again\n", cut, b"\n2024-03-11 09:20:03 INFO sent\n", IN_XML, ORDER, b"bye\n"]
+    got = load(b"".join(pieces), name="engine.log")
+    assert got.messages[["message_control_id", "problems"]].values.tolist() == [["C1", ""], ["C2", ""]]
+    assert got.rejected["code"].tolist() == ["XML_ENCODED"] * 2 + ["NOT_HL7", "XML_ENCODED", "NOT_HL7", "XML_ENCODED", "NOT_HL7"]
+    assert [show_rejected(got, i).strip() for i in range(7)] == [piece.strip() for piece in pieces if piece not in (REPORT, ORDER)]
+
+
+@pytest.mark.parametrize("end", [b"&#xd;", b"&#xd;\n", b"&#13;&#10;", b"\r", b"\n"])
+def test_an_exported_message_of_mirth_has_the_message_as_received_and_as_sent(load, end):
+    text = hl7(msh(), PID.replace("ANNA", "ANNA <B> & CO"), OBR, "OBX|1|TX|I||a < b \\T\\ c||||||F")
+    escaped = text.replace(b"&", b"&amp;").replace(b"<", b"&lt;").replace(b">", b"&gt;").replace(b"\r", end)
+    in_xml = b"&lt;HL7Message&gt;&lt;MSH&gt;&lt;MSH.1&gt;|&lt;/MSH.1&gt;&lt;/MSH&gt;&lt;/HL7Message&gt;"
+    data = b"".join(b"<%s>\n  <encrypted>false</encrypted>\n  <content>%s</content>\n</%s>\n" % (kind, content, kind)
+                    for kind, content in ((b"raw", escaped), (b"transformed", in_xml), (b"encoded", escaped)))
+    got = load(b"<message>\n" + data + b"</message>\n", name="export.xml")
+    assert got.messages["patient_name"].tolist() == ["TEST^ANNA <B>"] * 2 and got.messages["n_observations"].tolist() == [1, 1]
+    assert codes(got) == [(), ("DUPLICATE_MESSAGE",)] and got.rejected["code"].tolist() == ["NOT_HL7", "NOT_HL7", "XML_ENCODED", "NOT_HL7", "NOT_HL7"]
+
+
 def test_log_lines_between_segments_are_rejected_and_the_message_kept(load):
     lines = REPORT.decode().split("\r")
     got = load("\n".join(["2024-03-11 09:20:02 INFO got one", *lines[:2], "2024-03-11 09:20:02 DEBUG queue 3", *lines[2:-1], "2024-03-11 09:20:03 INFO done", ""]).encode())
