@@ -17,6 +17,7 @@ from .readers.headers import read_headers
 from .readers.hl7log import read_hl7_log
 from .readers.risexport import propose_columns, read_ris_export
 from .site import Site
+from .store import Store, read_store, update_store
 from .tables import AccountingError, TableError, conform
 from .views.briefing import write_briefing
 from .views.casefile import explain_gaps, plot_exam
@@ -27,7 +28,7 @@ from .views.widgets import ExamCaseFile, FixBench
 __all__ = [
     "Site", "TableError", "AccountingError", "conform",
     "read_headers", "read_hl7_log", "read_dicom_log", "read_capture", "read_archive", "read_audit_log", "read_ris_export", "propose_columns",
-    "summarize_account", "show_rejected",
+    "summarize_account", "show_rejected", "Store", "update_store", "read_store",
     "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_throughput", "summarize_links",

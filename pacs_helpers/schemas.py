@@ -121,6 +121,10 @@ SOURCES = {
     "n_rows": (COUNT, "rows of the first table"), "n_rejected": (COUNT, "rows of rejected"), "sha256": (TEXT, "of the file as it lies on disk"),
     "modified_at": (INSTANT, "of the file"), "seconds": (MEASURE, "time taken"),
 }
+UPDATES = {
+    "kind": (TEXT, "hl7, dicom, network, audit or ris"), "source_file": (TEXT, "file"), "n_bytes": (COUNT, "size on disk"),
+    "what": (("new", "grown", "changed", "reread", "moved", "unchanged", "gone"), "what became of it since the last update; only the first four were read"),
+}
 ORDERS = {
     "accession_number": (TEXT, "one row each; empty only where an order names none"), "placer_order_number": (TEXT, "ORC-2"),
     "filler_order_number": (TEXT, "ORC-3"), "requested_procedure_id": (TEXT, "OBR-19"), "study_instance_uid": (TEXT, "ZDS-1"),

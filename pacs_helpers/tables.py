@@ -34,6 +34,7 @@ from .schemas import (  # noqa: F401  the schemas are read from here by every ot
     TEXT,
     THROUGHPUT,
     TRACE,
+    UPDATES,
 )
 
 

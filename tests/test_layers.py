@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pacs_helpers"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-FLOORS = ("schemas", "tables", "site", "locks", "readers", "store", "acknowledgments", "milestones", "department", "analyses", "fixes", "views")
+FLOORS = ("schemas", "tables", "site", "locks", "readers", "parts", "store", "acknowledgments", "milestones", "department", "analyses", "fixes", "views")
 BANNED_NAMES = {"utils", "helpers", "misc", "core", "constants", "base"}
 BANNED_CALLS = {"eval", "exec"}
 BANNED_MODULES = {"pickle", "scapy", "pm4py", "lifelines", "requests", "urllib.request"}

@@ -86,6 +86,7 @@ def pool_of(record, key, moment, **fields):
         association = receive(record, key, moment, **fields)
         association.row |= {"started_at": None, "problems": add_problem(association.row["problems"], "START_NOT_SEEN")}
         record.pending.remove(association)
+        record.n_acknowledged += not isinstance(key, tuple)
         pool = _new_pool(record, {key})
         pool.members.append(association)
         return pool

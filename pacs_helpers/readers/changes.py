@@ -1,0 +1,101 @@
+"""Which files are new, grown, changed, moved or gone since a store last read them."""
+
+import hashlib
+import os
+from typing import NamedTuple
+
+from .account import BLOCK_BYTES
+
+READ_AGAIN = ("new", "grown", "changed", "reread")
+
+
+class Known(NamedTuple):
+    """A file as the store read it: `node` is its device and number there, `part` holds its rows, `reader` is the version that read it."""
+
+    number: int
+    kind: str
+    path: str
+    n_bytes: int
+    modified_ns: int
+    node: str
+    sha256: str
+    part: int
+    reader: str
+    is_gone: bool
+
+
+class Change(NamedTuple):
+    """`what` is new, grown, changed, moved, unchanged or reread (an older reader read it); `known` are the entries that the file takes the place of."""
+
+    path: str
+    what: str
+    known: tuple
+    n_bytes: int
+    modified_ns: int
+    node: str
+    sha256: str
+
+
+def find_changes(files, known, reader, *, may_grow):
+    """A Change for each of `files`, and the entries of `known` whose file is gone.
+
+    A file of the same path, size and time, or of the same place on disk, size and time, is the one that was read; another is compared by sha256.
+    With `may_grow` one that begins with all of what was read takes its place, and one that does not leaves it as gone.
+    """
+    seen = {file: _look(file) for file in files}
+    here = {k.path: k for k in known if not k.is_gone}
+    claimed, found = {}, {}
+    for file, (n_bytes, modified_ns, _) in seen.items():
+        if file in here and here[file].sha256 and here[file][3:5] == (n_bytes, modified_ns):
+            claimed[file] = here[file]
+    free = {k.number: k for k in known if claimed.get(k.path) is not k}
+    nodes = {k[3:6]: k for k in free.values() if k.node and k.sha256}
+    for file in [f for f in files if f not in claimed and seen[f] in nodes and nodes[seen[f]].number in free]:
+        claimed[file] = free.pop(nodes[seen[file]].number)
+    for file, k in claimed.items():
+        what = "reread" if k.reader != reader else "unchanged" if k.path == file and not k.is_gone else "moved"
+        found[file] = Change(file, what, (k,), *seen[file], k.sha256)
+    for file in [f for f in files if f not in claimed]:
+        found[file] = _compare(file, seen[file], here.get(file), free, reader, may_grow)
+        for k in found[file].known:
+            free.pop(k.number, None)
+    return [found[file] for file in files], list(free.values())
+
+
+def _look(file):
+    try:
+        info = os.stat(file)
+    except OSError:
+        return 0, 0, ""
+    return info.st_size, info.st_mtime_ns, f"{info.st_dev}:{info.st_ino}" if info.st_ino else ""
+
+
+def _compare(file, seen, before, free, reader, may_grow):
+    size = seen[0]
+    digests = _digests(file, {k.n_bytes for k in free.values() if 0 < k.n_bytes <= size and (may_grow or k.n_bytes == size)} | {size})
+    same = next((k for k in free.values() if k.n_bytes == size and k.sha256 and digests.get(size) == k.sha256), None)
+    if same:
+        what = "reread" if same.reader != reader else "unchanged" if same.path == file and not same.is_gone else "moved"
+        return Change(file, what, (same,), *seen, same.sha256)
+    whole = digests.get(size, "")
+    held = tuple(k for k in free.values() if may_grow and k.sha256 and digests.get(k.n_bytes) == k.sha256)
+    if held:
+        return Change(file, "grown", held, *seen, whole)
+    is_same_thing = before is not None and before.number in free and (not may_grow or not before.n_bytes or not before.sha256)
+    return Change(file, "changed" if is_same_thing else "new", (before,) if is_same_thing else (), *seen, whole)
+
+
+def _digests(file, sizes):
+    """{size: sha256 of that many first bytes}, for those of `sizes` that can be read."""
+    found, digest, at = {}, hashlib.sha256(), 0
+    try:
+        with open(file, "rb") as stream:
+            for size in sorted(sizes):
+                while at < size and (piece := stream.read(min(BLOCK_BYTES, size - at))):
+                    digest.update(piece)
+                    at += len(piece)
+                if at == size:
+                    found[size] = digest.hexdigest()
+    except OSError:
+        pass        # the reader says so
+    return found
