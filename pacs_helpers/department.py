@@ -1,5 +1,6 @@
 """Reader tables -> one department: orders, studies, reports, patients, and the event log that every analysis stands on."""
 
+from itertools import combinations
 from typing import NamedTuple
 
 import pandas as pd
@@ -20,6 +21,7 @@ from .tables import (
     REPORTS,
     STUDIES,
     TableError,
+    add_problem,
     conform,
 )
 
@@ -46,6 +48,7 @@ def build_department(*, hl7=None, dicom=None, network=None, ris=None, site):
 
     `accession_fields` shows how the field of the accession number was chosen. In `events` and `trace` an accession number
     that systems spell differently (`site.clean_accession` equal) has one spelling: that of the images, else of the order.
+    A number that affiliates use for different people is `number^authority` everywhere, with ACCESSION_REUSED on orders and reports.
     """
     if hl7 is None and dicom is None and ris is None:
         raise TableError("hl7, dicom, ris: give at least one of them; a network log alone names no exam.")
@@ -57,6 +60,7 @@ def build_department(*, hl7=None, dicom=None, network=None, ris=None, site):
     exams = conform([], EXAMS) if ris is None else ris.exams
     fields = measure_accession_fields(messages, site, instances["accession_number"].unique())
     messages = _name_orders(fill_accession_numbers(messages[~_has(messages, "DUPLICATE_MESSAGE")].reset_index(drop=True), fields))
+    messages, instances = _part_reused(messages, instances)
     messages = messages.assign(modality=messages["modality"].map({m: SECTIONS.get(m, m if m in MODALITIES else "") for m in messages["modality"].unique()}))
     studies = _studies(instances[~_has(instances, "DUPLICATE_FILE")])
     orders, reports = _orders(messages), _reports(messages)
@@ -76,6 +80,27 @@ def _name_orders(messages):
     named = messages.assign(key=key)[ours & (messages["accession_number"] != "")].drop_duplicates(["key", "accession_number"])
     number = look_up(key, named.drop_duplicates("key", keep=False).set_index("key")["accession_number"]).fillna("")
     return messages.assign(accession_number=messages["accession_number"].where(~ours | (messages["accession_number"] != ""), number))
+
+
+def _part_reused(messages, instances):
+    """Both tables with the accession numbers that two authorities use for different people as `number^authority` (HL7 EI), flagged in messages."""
+    people = messages.loc[messages[["accession_number", "issuer_of_patient_id", "patient_birth_date"]].ne("").all(axis=1),
+                          ["accession_number", "issuer_of_patient_id", "sending_facility", "patient_birth_date"]].drop_duplicates()
+    several = people.groupby("accession_number")["issuer_of_patient_id"].transform("nunique") > 1
+    reused = {number for number, rows in people[several].groupby("accession_number") if _are_strangers(rows)}
+    parted = []
+    for table in (messages, instances) if reused else ():
+        is_reused = table["accession_number"].isin(reused)
+        names = is_reused & (table["issuer_of_patient_id"] != "")
+        number = table["accession_number"].where(~names, table["accession_number"] + "^" + table["issuer_of_patient_id"])
+        parted.append(table.assign(accession_number=number, problems=table["problems"].where(~is_reused, table["problems"].map(lambda text: add_problem(text, "ACCESSION_REUSED")))))
+    return parted or (messages, instances)
+
+
+def _are_strangers(rows):
+    """Whether two authorities send from facilities of their own and about people who share no birth date: else one person is known to both."""
+    told = [(set(group["sending_facility"]), set(group["patient_birth_date"])) for _, group in rows.groupby("issuer_of_patient_id")]
+    return any(mine[0].isdisjoint(other[0]) and mine[1].isdisjoint(other[1]) for mine, other in combinations(told, 2))
 
 
 def _last_words(rows, key, schema):

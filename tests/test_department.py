@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from pacs_helpers.analyses.links import link_exams, links_table
 from pacs_helpers.department import build_department, measure_period
 from pacs_helpers.milestones import best_events
 from pacs_helpers.site import Site
@@ -369,3 +370,28 @@ def test_a_ris_export_tells_milestones_beside_the_feeds_or_alone():
     finals = both.events[both.events["milestone"] == "final"]
     assert set(finals["accession_number"]) == {"A1"} and set(finals["source"].astype("str")) == {"hl7", "ris"}
     assert at(both, "final") == ["10:00:00"] and at(both, "exam_ended") == ["09:00:00"]
+
+
+# One number for exams of several affiliates
+
+def affiliate(site, born, patient):
+    return {"issuer_of_patient_id": site, "sending_facility": site, "patient_birth_date": born, "patient_id": patient}
+
+
+def test_71_a_number_that_affiliates_share_is_an_exam_of_each_and_links_neither():
+    a, b = affiliate("HOSPA", "19500101", "00123"), affiliate("HOSPB", "19800808", "00777")
+    dept = build([order("NW", "08:00", **a), order("NW", "08:10", **b), report("F", "09:00", **b), order("NW", "08:20", accession="A2", **a)],
+                 [image(1, uid="1.2.1", issuer_of_patient_id="HOSPA", patient_id="00123"), image(1, uid="1.2.2", patient_id="00777")])
+    assert sorted(zip(dept.orders["accession_number"], dept.orders["patient_id"], dept.orders["problems"])) == [
+        ("A1^HOSPA", "00123", "ACCESSION_REUSED"), ("A1^HOSPB", "00777", "ACCESSION_REUSED"), ("A2", "00123", "")]
+    assert dept.reports[["accession_number", "problems"]].values.tolist() == [["A1^HOSPB", "ACCESSION_REUSED"]]
+    assert at(dept, "final", "A1^HOSPB") == ["09:00:00"] and at(dept, "final", "A1^HOSPA") == []
+    links = links_table(link_exams(dept, SITE))
+    # The second study does not say whose number it has: only its own authority would.
+    assert links.loc[links["item"] == "order", ["accession_number", "study_instance_uid", "level"]].values.tolist()[:2] == [["A1^HOSPA", "1.2.1", "accession"], ["A1^HOSPB", "", "none"]]
+
+
+def test_71_one_person_known_to_two_authorities_is_no_reuse():
+    a = affiliate("HOSPA", "19500101", "00123")
+    for other in (affiliate("HOSPB", "19500101", "9"), {**affiliate("HOSPB", "19800808", "9"), "sending_facility": "HOSPA"}):
+        assert build([order("NW", "08:00", **a), report("F", "09:00", **other)]).orders["accession_number"].tolist() == ["A1"]
