@@ -11,6 +11,7 @@ from .readers.accession import fill_accession_numbers, measure_accession_fields
 from .schemas import NOT_IMAGES
 from .tables import (
     ASSOCIATIONS,
+    AUDIT,
     EXAMS,
     INSTANCES,
     MESSAGES,
@@ -43,7 +44,7 @@ class Department(NamedTuple):
     reviewed: tuple = ()
 
 
-def build_department(*, hl7=None, dicom=None, network=None, ris=None, site):
+def build_department(*, hl7=None, dicom=None, network=None, ris=None, audit=None, site):
     """Department(orders, studies, reports, patients, events, trace, accession_fields, reviewed) from what the readers returned.
 
     `accession_fields` shows how the field of the accession number was chosen. In `events` and `trace` an accession number
@@ -58,6 +59,7 @@ def build_department(*, hl7=None, dicom=None, network=None, ris=None, site):
     associations = conform([], ASSOCIATIONS) if network is None else network.associations
     operations = conform([], OPERATIONS) if network is None else network.operations
     exams = conform([], EXAMS) if ris is None else ris.exams
+    accesses = conform([], AUDIT) if audit is None else audit.audit.assign(accession_number=audit.audit["accession_number"].where(~audit.audit["accession_number"].str.contains(" "), ""))
     fields = measure_accession_fields(messages, site, instances["accession_number"].unique())
     messages = _name_orders(fill_accession_numbers(messages[~_has(messages, "DUPLICATE_MESSAGE")].reset_index(drop=True), fields))
     messages, instances = _part_reused(messages, instances)
@@ -65,8 +67,8 @@ def build_department(*, hl7=None, dicom=None, network=None, ris=None, site):
     studies = _studies(instances[~_has(instances, "DUPLICATE_FILE")])
     orders, reports = _orders(messages), _reports(messages)
     transfers = link_transfers(operations, associations, instances, studies)
-    parts, spelling = (messages, instances, studies, steps, transfers, orders, reports), exam_spellings(studies, messages, steps, exams, site)
-    return Department(orders, studies, reports, _patients(messages), build_events(*parts, exams, spelling, site), build_trace(*parts, spelling), fields)
+    parts, spelling = (messages, instances, studies, steps, transfers, orders, reports), exam_spellings(studies, messages, steps, exams, accesses, site)
+    return Department(orders, studies, reports, _patients(messages), build_events(*parts, exams, accesses, spelling, site), build_trace(*parts, spelling), fields)
 
 
 def _has(table, code):

@@ -1,5 +1,7 @@
 """The event log and the trace of each exam: when it reached a milestone, and which system says so."""
 
+from fnmatch import fnmatchcase
+
 import pandas as pd
 
 from .site import SH_LENGTH
@@ -39,10 +41,10 @@ def best_events(events):
     return usable.drop_duplicates(["accession_number", "milestone"]).drop(columns="_order").sort_index()
 
 
-def build_events(messages, instances, studies, steps, transfers, orders, reports, exams, spelling, site):
+def build_events(messages, instances, studies, steps, transfers, orders, reports, exams, audit, spelling, site):
     """EVENTS of every exam with all sources of each milestone, in time order, with the exam's attributes on each."""
     parts = [*_hl7_orders(messages, site), *_hl7_reports(messages, reports, site), _event(_arrivals(messages, orders), "arrived", "arrived_at", "hl7", "EVN-2", 1, site),
-             *_dicom(studies, instances, site), *_mpps(steps, site), _network(transfers), *_ris(exams, site)]
+             *_dicom(studies, instances, site), *_mpps(steps, site), _network(transfers), *_ris(exams, site), _opened(audit, site)]
     events = pd.concat([p for p in parts if len(p)] or [conform([], EVENTS)], ignore_index=True)
     events = _name_exams(events, messages, studies, spelling).sort_values("at", kind="stable")
     final = events[(events["milestone"] == "final") & (events["accession_number"] != "")].groupby("accession_number")["at"].min()
@@ -155,6 +157,18 @@ def _ris(exams, site):
         yield _event(exams, milestone, f"{milestone}_at", "ris", f"{milestone} of the RIS export", 2, site, source_id="placer_order_number")
 
 
+def _opened(audit, site):
+    """DICOM Instances Accessed (PS3.15 A.5.3.3) that succeeded, by anybody who may be about to read."""
+    reads = audit[(audit["event_id"] == "110103") & audit["action"].isin(["R", ""]) & audit["outcome"].isin(["0", ""])]
+    others = [user for user in reads["user_id"].unique() if any(fnmatchcase(user.casefold(), pattern.casefold()) for pattern in site.not_reading)]
+    reads = reads[~reads["user_id"].isin(others)]
+    # Of several studies in one message it does not say which number is whose.
+    number = reads["accession_number"].where(~reads["study_instance_uid"].str.contains(" "), "")
+    reads = reads.assign(accession_number=number, place=reads["source_file"] + ":" + reads["source_offset"].astype("str"),
+                         study_instance_uid=reads["study_instance_uid"].str.split(" ")).explode("study_instance_uid", ignore_index=True)
+    return _event(reads, "opened", "event_at", "audit", "110103", 1, site, source_id="place")
+
+
 def _network(transfers):
     out = _event(transfers.assign(accession_number=""), "images_available", "ended_at", "network", "C-STORE", 1, source_id="association_id")
     # The archive is the receiver of most instances; a later copy to a workstation makes nothing available.
@@ -202,13 +216,13 @@ def _name_exams(events, messages, studies, spelling):
     return events.assign(accession_number=look_up(filled, spelling))
 
 
-def exam_spellings(studies, messages, steps, exams, site):
+def exam_spellings(studies, messages, steps, exams, accesses, site):
     """The one spelling of every accession number, by number: that of the images, else of the order, else of the first to name it.
 
     Long numbers that only the cut at 16 characters (VR SH) would make equal stay apart.
     """
     is_order = messages["message_type"].isin(ORDER_TYPES)
-    values = pd.concat([t["accession_number"] for t in (studies, messages[is_order], messages, steps, exams)]).drop_duplicates()
+    values = pd.concat([t["accession_number"] for t in (studies, messages[is_order], messages, steps, exams, accesses)]).drop_duplicates()
     values = pd.Series(values[values != ""].to_numpy(), dtype="str")
     clean = values.map(site.clean_accession)
     long = clean[values.str.len() > SH_LENGTH]

@@ -19,12 +19,13 @@ SH_LENGTH = 16      # Accession Number is VR SH, PS3.5 table 6.2-1
 RIS_FIELDS = ("date_order", *(c.removesuffix("_at") if c.removesuffix("_at") in MILESTONES else c for c in EXAMS if not c.startswith("source_") and c not in ("raw", "precision", "problems")))
 DATE_ORDERS = ("day first", "month first")
 _KEYS = {
-    "": {"name": str, "time_zone": str, "accession": dict, "ae_titles": dict, "statuses": dict, "targets": dict, "working_hours": dict, "ris": dict},
+    "": {"name": str, "time_zone": str, "accession": dict, "ae_titles": dict, "statuses": dict, "targets": dict, "working_hours": dict, "ris": dict, "audit": dict},
     "accession": {"hl7_field": str, "strip_prefixes": list, "ignore_leading_zeros": bool},
     "ae_titles": {"name": str, "place": str, "modality": str, "owner": str},
     "targets": {"minutes": (int, float), "share": (int, float)},
     "ris": dict.fromkeys(RIS_FIELDS, str),
     "working_hours": {"weekdays": str, "holidays": str},
+    "audit": {"not_reading": list},
 }
 
 
@@ -42,6 +43,7 @@ class Site:
     targets: dict = field(default_factory=dict)
     working_hours: dict = field(default_factory=dict)
     ris: dict = field(default_factory=dict)
+    not_reading: tuple = ()     # users who open studies for another reason, as patterns with * and ?
 
     def __post_init__(self):
         try:
@@ -72,8 +74,9 @@ class Site:
         accession = given.pop("accession", {})
         if "strip_prefixes" in accession:
             accession["strip_prefixes"] = tuple(accession["strip_prefixes"])
+        audit = given.pop("audit", {})
         try:
-            return cls(**given, **accession)
+            return cls(**given, **accession, not_reading=tuple(audit.get("not_reading", ())))
         except TableError as error:
             raise TableError(f"{path}{_line_of(str(error).partition(':')[0], text)}: {error}") from None
 
@@ -120,7 +123,7 @@ def _check(given, section, file, text):
             raise TableError(f"{where}: unknown key '{key}'{inside}.{nearest(key, allowed)} Known: {', '.join(allowed)}.")
         if not isinstance(value, allowed[key]) or (isinstance(value, bool) and allowed[key] is not bool):
             raise TableError(f"{where}: '{key}' has the wrong kind of value.")
-        if key in ("accession", "working_hours", "ris") and not section:
+        if key in ("accession", "working_hours", "ris", "audit") and not section:
             _check(value, key, file, text)
         if key in ("ae_titles", "targets") and not section:
             for name, entry in value.items():

@@ -7,7 +7,7 @@ from pacs_helpers.analyses.links import link_exams, links_table
 from pacs_helpers.department import build_department, measure_period
 from pacs_helpers.milestones import best_events
 from pacs_helpers.site import Site
-from pacs_helpers.tables import ASSOCIATIONS, EVENTS, EXAMS, INSTANCES, MESSAGES, OPERATIONS, PERFORMED_STEPS, TableError, conform
+from pacs_helpers.tables import ASSOCIATIONS, AUDIT, EVENTS, EXAMS, INSTANCES, MESSAGES, OPERATIONS, PERFORMED_STEPS, TableError, conform
 
 SITE = Site(time_zone="America/Chicago", hl7_field="OBR-3")
 DAY = "2025-11-10T"
@@ -395,3 +395,21 @@ def test_71_one_person_known_to_two_authorities_is_no_reuse():
     a = affiliate("HOSPA", "19500101", "00123")
     for other in (affiliate("HOSPB", "19500101", "9"), {**affiliate("HOSPB", "19800808", "9"), "sending_facility": "HOSPA"}):
         assert build([order("NW", "08:00", **a), report("F", "09:00", **other)]).orders["accession_number"].tolist() == ["A1"]
+
+
+# Audit messages
+
+def access(when, user="DR1", uid="1.2.1", **more):
+    return {"event_id": "110103", "action": "R", "outcome": "0", "event_at": f"{DAY}{when}Z", "user_id": user, "study_instance_uid": uid, "source_file": "audit.xml",
+            "source_offset": 7, **more}
+
+
+def test_a_study_is_opened_when_somebody_who_reads_first_looks_at_it():
+    site = Site(time_zone="UTC", hl7_field="OBR-3", not_reading=("tech*",))
+    audit = conform([access("08:00", user="TECH4"), access("08:10", outcome="8"), access("08:20", action="U"), access("08:25", event_id="110104"),
+                     access("09:00", uid="1.2.1 1.2.2"), access("08:45", uid="", accession_number="A2"), access("10:00")], AUDIT)
+    images = conform([image(1), image(1, uid="1.2.2", accession="A2")], INSTANCES)
+    dept = build_department(dicom=SimpleNamespace(instances=images, performed_steps=conform([], PERFORMED_STEPS)), audit=SimpleNamespace(audit=audit), site=site)
+    assert at(dept, "opened") == ["09:00:00"] and at(dept, "opened", "A2") == ["08:45:00"]
+    opened = dept.events[dept.events["milestone"] == "opened"]
+    assert set(opened["source_id"]) == {"audit.xml:7"} and len(opened) == 4       # no name of a person
