@@ -64,32 +64,34 @@ class Store(NamedTuple):
     ris: RisExport | None = None
 
 
-def update_store(folder, paths, *, site, executor=None, keep_gone=True):
+def update_store(folder, paths, *, site, options=None, executor=None, keep_gone=True):
     """One row per file, `kind, source_file, what, n_bytes`: what was done so that `folder` holds the rows of all files of `paths`.
 
-    `paths` is {kind: file, folder or list}, kinds are hl7, dicom, network, audit and ris; a kind left out stays as it is. Files that did not change
+    `paths` is {kind: file, folder or list}, kinds are hl7, dicom, network, audit and ris; a kind left out stays as it is. `options` are a reader's
+    own arguments, {"network": {"year": 2025}}. Files that did not change
     since the last time are not opened; a log that begins with all that was read takes its place. Rows of files that are gone stay unless `keep_gone`
     is False. What is read is kept batch by batch: killed at any moment, the next call goes on. An association is followed from one
     file of a rotation into the next that is read later, not further. TableError while another update of the folder runs.
     """
-    for kind in paths:
+    options = options or {}
+    for kind in (*paths, *options):
         if kind not in KINDS:
-            raise TableError(f"paths: '{kind}' is not one of {', '.join(KINDS)}.{nearest(kind, KINDS)}")
+            raise TableError(f"paths, options: '{kind}' is not one of {', '.join(KINDS)}.{nearest(kind, KINDS)}")
     folder = Path(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)      # names and birth dates stand in it
     try:
         with locked(folder / LIST):
-            return conform([row for kind, path in paths.items() for row in _update(folder, kind, path, site, executor, keep_gone)], UPDATES)
+            return conform([row for kind, path in paths.items() for row in _update(folder, kind, path, keep_gone, {"site": site, "executor": executor, **options.get(kind, {})})], UPDATES)
     except LockTaken as lock:
         raise TableError(f"folder: another update of '{folder}' is running; wait for it, or remove {lock} if that program is gone.") from None
 
 
-def _update(folder, name, path, site, executor, keep_gone):
+def _update(folder, name, path, keep_gone, arguments):
     kind, (entries, listed) = KINDS[name], read_list(folder)
     sweep_parts(folder, entries)
     files, rejected = list_files(path)
     mine = [k for k in entries.values() if k.kind == name]
-    changes, gone = find_changes(files, mine, _reader_of(site), may_grow=kind.may_grow)
+    changes, gone = find_changes(files, mine, _reader_of(arguments), may_grow=kind.may_grow)
     for k in gone:
         entries.pop(k.number)
         if keep_gone:
@@ -100,7 +102,7 @@ def _update(folder, name, path, site, executor, keep_gone):
             entries[known.number] = known._replace(path=change.path, modified_ns=change.modified_ns, node=change.node, is_gone=False)
     listed[name] = rejected
     for batch, place in _batches(folder, name, changes):
-        _read_batch(folder, name, [c for c in batch if os.path.lexists(c.path)], place, entries, site, executor)
+        _read_batch(folder, name, [c for c in batch if os.path.lexists(c.path)], place, entries, arguments)
         write_list(folder, entries, listed)
     write_list(folder, entries, listed)
     sweep_parts(folder, entries)
@@ -144,14 +146,14 @@ def _quiet_place(folder, known):
     return [k.number for k in known].index(last["_file"]), last["source_offset"]
 
 
-def _read_batch(folder, name, batch, place, entries, site, executor):
+def _read_batch(folder, name, batch, place, entries, arguments):
     """Write the rows of a batch as a part and name it in `entries`, in place of what its files were before."""
     if not batch:
         return
     kind, number = KINDS[name], 1 + max((k.part for k in entries.values()), default=0)
-    result = kind.read([c.path for c in batch], site=site, executor=executor)
+    result = kind.read([c.path for c in batch], **arguments)
     first = 1 + max(entries, default=0)
-    new = {c.path: Known(first + i, name, c.path, c.n_bytes, c.modified_ns, c.node, c.sha256, number, _reader_of(site), False) for i, c in enumerate(batch)}
+    new = {c.path: Known(first + i, name, c.path, c.n_bytes, c.modified_ns, c.node, c.sha256, number, _reader_of(arguments), False) for i, c in enumerate(batch)}
     tables = {table: _own(frame, new) for table, frame in result._asdict().items()}
     if name == "network":
         for table in ("associations", "operations"):
@@ -196,8 +198,10 @@ def _version():
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted([*here.glob("readers/*.py"), here / "schemas.py", here / "tables.py"]))).hexdigest()[:16]
 
 
-def _reader_of(site):
-    return f"{_version()} {site.time_zone} {json.dumps([site.statuses, site.ris], sort_keys=True)}"
+def _reader_of(arguments):
+    site = arguments["site"]
+    asked = {name: str(value) for name, value in arguments.items() if name not in ("site", "executor")}
+    return f"{_version()} {site.time_zone} {json.dumps([site.statuses, site.ris, asked], sort_keys=True)}"
 
 
 def read_store(folder, *, site, since=None, until=None):

@@ -213,6 +213,14 @@ def test_what_an_older_reader_read_is_read_again(tmp_path, store, monkeypatch):
     assert len(store.read().hl7.messages) == 1
 
 
+def test_a_readers_own_arguments_count_as_part_of_it(tmp_path, store):
+    shutil.copy(SAMPLES / "network" / "archive_orthanc_1.log.gz", tmp_path)
+    assert store("network", tmp_path / "archive_orthanc_1.log.gz", options={"network": {"year": 2025}}) == {"archive_orthanc_1.log.gz": "new"}
+    assert store.read().network.associations["started_at"].dt.year.unique().tolist() == [2025]
+    assert store("network", tmp_path / "archive_orthanc_1.log.gz", options={"network": {"year": 2024}}) == {"archive_orthanc_1.log.gz": "reread"}
+    assert store.read().network.associations["started_at"].dt.year.unique().tolist() == [2024]
+
+
 def test_a_file_that_could_not_be_read_is_tried_again(tmp_path, store, monkeypatch):
     log = tmp_path / "a.hl7"
     log.write_text(message(1))

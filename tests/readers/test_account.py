@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from pacs_helpers import Site, read_capture, summarize_account
+from pacs_helpers import Site, read_capture, read_hl7_log, summarize_account
 from pacs_helpers.readers.account import run_over
 from tests.wires import SERVER, Wire, conversation, pcap
 
@@ -22,3 +24,20 @@ def test_who_stops_a_load_is_told_how_far_it_came():
     with pytest.raises(KeyboardInterrupt) as stop:
         run_over(worker, [1, 2, 3, 4], n_bytes=0)
     assert stop.value.__notes__ == ["Stopped after 2 of 4 parts of the work; nothing of it is kept."]
+
+
+def test_114_a_folder_that_cannot_be_opened_is_named_and_the_scan_goes_on(tmp_path, monkeypatch):
+    for name in ("closed", "open"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.hl7").write_text("MSH|^~\\&|RIS|S|PACS|S|20240311092000||ORU^R01|C1|P|2.5.1\r")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)     # the tests may run as root, whom no folder refuses
+    got = read_hl7_log(tmp_path, site=Site(time_zone="UTC"))
+    assert got.rejected[["source_file", "code"]].values.tolist() == [[(tmp_path / "closed").as_posix(), "PERMISSION"]]
+    assert got.messages["source_file"].tolist() == [(tmp_path / "open" / "a.hl7").as_posix()]
