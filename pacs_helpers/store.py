@@ -173,7 +173,7 @@ def _own(frame, new):
     owner = {}
     for place in frame["source_file"].unique():
         path = place
-        while path not in new:      # a member of an archive is `path!member`
+        while path and path not in new:     # a member of an archive is `path!member`
             path = path.rpartition("!")[0]
         owner[place] = (new[path].number, place[len(path):])
     return frame.assign(_file=frame["source_file"].map({place: number for place, (number, _) in owner.items()}).astype("int64"),

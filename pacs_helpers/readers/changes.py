@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import defaultdict
 from typing import NamedTuple
 
 from .account import BLOCK_BYTES
@@ -55,8 +56,13 @@ def find_changes(files, known, reader, *, may_grow):
     for file, k in claimed.items():
         what = "reread" if k.reader != reader else "unchanged" if k.path == file and not k.is_gone else "moved"
         found[file] = Change(file, what, (k,), *seen[file], k.sha256)
+    by_size = defaultdict(list)
+    for k in free.values():
+        by_size[k.n_bytes].append(k)
     for file in [f for f in files if f not in claimed]:
-        found[file] = _compare(file, seen[file], here.get(file), free, reader, may_grow)
+        near = free.values() if may_grow else by_size[seen[file][0]]
+        before = here.get(file)
+        found[file] = _compare(file, seen[file], before if before and before.number in free else None, [k for k in near if k.number in free and 0 < k.n_bytes <= seen[file][0]], reader, may_grow)
         for k in found[file].known:
             free.pop(k.number, None)
     return [found[file] for file in files], list(free.values())
@@ -70,18 +76,19 @@ def _look(file):
     return info.st_size, info.st_mtime_ns, f"{info.st_dev}:{info.st_ino}" if info.st_ino else ""
 
 
-def _compare(file, seen, before, free, reader, may_grow):
+def _compare(file, seen, before, near, reader, may_grow):
+    """The Change of a file that is not known by its size and time; `near` are the entries that may be it or its beginning."""
     size = seen[0]
-    digests = _digests(file, {k.n_bytes for k in free.values() if 0 < k.n_bytes <= size and (may_grow or k.n_bytes == size)} | {size})
-    same = next((k for k in free.values() if k.n_bytes == size and k.sha256 and digests.get(size) == k.sha256), None)
+    digests = _digests(file, {size, *(k.n_bytes for k in near)})
+    whole = digests.get(size, "")
+    held = [k for k in near if k.sha256 and digests.get(k.n_bytes) == k.sha256]
+    same = next((k for k in held if k.n_bytes == size), None)
     if same:
         what = "reread" if same.reader != reader else "unchanged" if same.path == file and not same.is_gone else "moved"
-        return Change(file, what, (same,), *seen, same.sha256)
-    whole = digests.get(size, "")
-    held = tuple(k for k in free.values() if may_grow and k.sha256 and digests.get(k.n_bytes) == k.sha256)
+        return Change(file, what, (same,), *seen, whole)
     if held:
-        return Change(file, "grown", held, *seen, whole)
-    is_same_thing = before is not None and before.number in free and (not may_grow or not before.n_bytes or not before.sha256)
+        return Change(file, "grown", tuple(held), *seen, whole)
+    is_same_thing = before is not None and (not may_grow or not before.n_bytes or not before.sha256)
     return Change(file, "changed" if is_same_thing else "new", (before,) if is_same_thing else (), *seen, whole)
 
 
