@@ -116,7 +116,7 @@ def test(arguments):
     """All tests, then every notebook from top to bottom with its outputs compared."""
     if arguments:
         return start("pytest", *arguments)
-    return start("pytest", "tests") or start("pytest", "--nbval", "--nbval-kernel-name=python3", "notebooks")
+    return start("pytest", "-n", "auto", "--dist", "worksteal", "tests") or start("pytest", "--nbval", "--nbval-kernel-name=python3", "notebooks")
 
 
 def new(arguments):
