@@ -19,11 +19,11 @@ def measure_accession_fields(messages, site, dicom_accession_numbers=()):
     """
     known = {site.clean_accession(a) for a in dicom_accession_numbers} - {""}
     is_about_orders = messages["message_type"].isin(["ORM", "OMG", "OMI", "ORU", "SIU"]).to_numpy(bool)
-    exams = np.zeros(np.count_nonzero(is_about_orders), np.int64)
+    exams = np.zeros(len(messages), np.int64)
     for column in _EXAM:
-        codes, distinct = messages.loc[is_about_orders, column].factorize()
+        codes, distinct = messages[column].factorize()
         exams = pd.factorize(exams * (len(distinct) + 1) + codes)[0]
-    rows = [_measure(name, messages.loc[is_about_orders, ACCESSION_FIELDS[name]], exams, known, site) for name in _ORDERED]
+    rows = [_measure(name, messages[ACCESSION_FIELDS[name]], is_about_orders, exams, known, site) for name in _ORDERED]
     table = pd.DataFrame(rows)
     fixed = site.hl7_field.removesuffix(".1")
     by_overlap = bool(known) and table["share_in_dicom"].max() > 0
@@ -40,12 +40,13 @@ def measure_accession_fields(messages, site, dicom_accession_numbers=()):
     return table
 
 
-def _measure(name, values, exams, known, site):
-    is_filled = (values != "").to_numpy(bool)
-    distinct = pd.Series(values[is_filled].unique(), dtype="str")
-    n_filled, n, n_exams = int(is_filled.sum()), len(distinct), np.count_nonzero(np.bincount(exams[is_filled])) if is_filled.any() else 0
+def _measure(name, values, is_about_orders, exams, known, site):
+    codes, distinct = values.factorize()
+    is_filled = is_about_orders & (values != "").to_numpy(bool)
+    distinct = pd.Series(distinct[np.bincount(codes[is_filled], minlength=len(distinct)) > 0], dtype="str")
+    n_filled, n, n_about, n_exams = int(is_filled.sum()), len(distinct), int(is_about_orders.sum()), np.count_nonzero(np.bincount(exams[is_filled], minlength=1))
     return {
-        "field": name, "n_filled": n_filled, "share_filled": n_filled / len(values) if len(values) else 0.0,
+        "field": name, "n_filled": n_filled, "share_filled": n_filled / n_about if n_about else 0.0,
         "n_distinct": n, "share_unique": min(1.0, n / n_exams) if n_exams else 0.0,
         "share_short": int((distinct.str.len() <= SH_LENGTH).sum()) / n if n else 0.0,
         "share_in_dicom": sum(site.clean_accession(v) in known for v in distinct) / n if known and n else (0.0 if known else float("nan")),

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from ..site import Site
-from ..tables import ASSOCIATIONS, MESSAGES, OPERATIONS, TableError, conform
+from ..tables import ASSOCIATIONS, OPERATIONS, TableError, conform
 from .account import close_account, list_files, reject, run_over, source_row
 from .associations import Moment, end_all, new_record, table_rows
-from .hl7log import finish_messages
+from .hl7log import add_columns, finish_messages, messages_of
+from .hl7parts import CHUNK_BYTES, REASONS, read_frames
 from .packets import ACK, SYN, read_packets
 from .streams import Stream
 
@@ -54,11 +54,12 @@ def read_capture(path, *, site, executor=None):
     return Capture(conform(tables["associations"], ASSOCIATIONS), conform(tables["operations"], OPERATIONS), _messages(tables["messages"], site), rejected, sources)
 
 
-def _messages(rows, site):
-    is_first = np.array([row["_is_first"] for row in rows], bool)
-    digests = pa.array([row["_digest"] for row in rows], pa.binary(16))
-    table = conform([{name: row[name] for name in MESSAGES if name in row} for row in rows], MESSAGES)
-    return finish_messages(table, [digests], [np.zeros(len(rows), np.int64)], [np.cumsum(is_first) - 1], site)
+def _messages(batches, site):
+    columns = defaultdict(list)
+    for file, batch in batches:
+        add_columns(columns, {name: [piece] for name, piece in batch.items()}, file=file)
+    digests, stops, is_first = (columns.pop(name, []) for name in ("_digest", "_stop", "_is_first"))
+    return finish_messages(messages_of(columns), digests, stops, [np.cumsum(np.concatenate([*is_first, np.empty(0, bool)])) - 1], site)
 
 
 def read_file(unit):
@@ -85,7 +86,7 @@ def read_file(unit):
     wire.close()
     associations, operations = table_rows(wire.record)
     rows = {"associations": associations, "operations": operations, "messages": wire.messages, "rejected": wire.rejected}
-    n_rows = len(associations) + len(wire.messages)
+    n_rows = len(associations) + sum(len(batch["source_offset"]) for _, batch in wire.messages)
     return {**rows, "sources": [source_row(file, n_bytes=n_bytes, n_bytes_in_rows=wire.counts["rows"], n_bytes_rejected=sum(r["n_bytes"] for r in wire.rejected),
                                            n_bytes_framing=wire.counts["framing"], n_rows=n_rows, n_rejected=len(wire.rejected), sha256=digest, started=started)]}
 
@@ -110,6 +111,7 @@ class _Wire:
         self.file, self.site, self.n_seen = file, site, 0
         self.record = new_record(itertools.count(1), has_pid=True)
         self.connections, self.messages, self.rejected, self.counts, self.others, self.holed = {}, [], [], Counter(), {}, []
+        self.frames, self.n_held = [], 0
 
     def take(self, packet):
         self.n_seen = packet.offset + packet.n_bytes
@@ -129,12 +131,28 @@ class _Wire:
     def close(self):
         for stream in self.connections.values():
             stream.close()
+        self._read_frames()
         end_all(self.record)
         for association in self.holed:
             association.is_counted = False      # requests are among what was lost
         for kind, (first, n, size) in self.others.items():
             code, reason = ("TRUNCATED", "the file ends inside a packet or is damaged there; copy it again") if kind == "cut" else ("OTHER_TRAFFIC", f"{n:,} {kind}; nothing to do")
             self.rejected.append(reject(self.file, first, size, code, reason))
+
+    def add_frame(self, *frame):
+        """Nothing; takes a frame as `read_frames` wants it, which waits for others."""
+        self.frames.append(frame)
+        self.n_held += len(frame[0])
+        if self.n_held > CHUNK_BYTES:
+            self._read_frames()
+
+    def _read_frames(self):
+        frames, self.frames, self.n_held = self.frames, [], 0
+        columns, faults = read_frames(frames, self.site) if frames else ({}, [])
+        self.messages += [(self.file, columns)] if columns else []
+        for raw, place, _, peer, code in ((*frames[number], code) for number, code in faults):
+            self.counts["rows"] -= len(raw)
+            self.rejected.append(reject(self.file, place, len(raw), code, f"from {peer}: {REASONS[code]}"))
 
     def moment(self, packet):
         return Moment(self.file, packet.offset, _EPOCH + timedelta(microseconds=packet.at), "")

@@ -6,15 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .hl7fields import EITHER, ERROR, HEADER, INSTANTS, ORDER, STUDY_CODES, VISIT, Notes, names_a_study, patient_ids, piece_of
+from .hl7fields import HEADER, HEADER_INSTANTS, INSTANTS, ORDER, STUDY_CODES, VISIT, Notes, names_a_study, patient_ids, piece_of
 from .hl7lines import MARKS
-from .hl7pieces import arrange, cut_pieces, piece_at
+from .hl7pieces import arrange, cut_pieces, piece_at, spans_of
 from .hl7text import charset_problem
-from .hl7times import CODES, MISSING, PRECISIONS, are_dates, read_instants
-from .times import parse_time
+from .hl7times import CODES, MISSING, PRECISIONS, read_instants
 
 _CHARSETS = ("", "CHARSET_MISSING", "CHARSET_UNKNOWN", "CHARSET_MISMATCH", None)
-_OTHERS = bytes(95 if n == 32 else 32 if n == 1 else n for n in range(256))
 _PIPES, _SPACES = (np.uint64(int.from_bytes(mark * 8, "little")) for mark in (b"|", b" "))
 _STUDY_CODES = [int.from_bytes(c.encode(), "little") for c in STUDY_CODES]
 
@@ -22,15 +20,14 @@ _STUDY_CODES = [int.from_bytes(c.encode(), "little") for c in STUDY_CODES]
 def plain_columns(plain, site, place):
     """The columns of the messages that are not slow; `plain.is_slow` gains those that turn out to take judgment. `plain` lies at `place` of the file."""
     block = _Block(plain, site)
-    block.read_header()
     block.read_person()
     block.read_order()
     block.read_statuses()
     message = block.rows.message
     n = len(message)
-    taken = block.take(np.concatenate(list(block.pieces.values())))
-    columns = {**{name: taken.slice(i * n, n) for i, name in enumerate(block.pieces)}, **block.columns, **block.notes()}
-    nothing = _texts(n)
+    nothing, filled = _texts(n), {name: piece for name, piece in block.pieces.items() if block.length[piece].any()}
+    taken = block.take(np.concatenate([*filled.values(), np.empty(0, int)]))
+    columns = {**dict.fromkeys(block.pieces, nothing), **{name: taken.slice(i * n, n) for i, name in enumerate(filled)}, **block.columns, **block.notes()}
     columns |= {"direction": nothing, "peer": nothing, "_found": nothing, "received_at": np.full(n, MISSING), "source_offset": plain.starts[plain.first[message]] + place,
                 "_is_half": (plain.has_start != plain.has_end)[message], "_digest": pa.nulls(n, pa.binary(16)), "_stop": plain.stops[message] + place}
     keep = ~plain.is_slow[message]
@@ -61,8 +58,10 @@ class _Block:
         self.plain, self.site, self.cut = plain, site, cut_pieces(plain)
         self.rows = arrange(plain, self.cut)
         self.length = self.cut.stop - self.cut.start
-        self.pieces, self.columns, self.known = {}, {}, {}
-        self.doubts, self.coarse = [(_CHARSETS, self._charsets()[self.rows.message])], []
+        self.columns, self.known, self.coarse = {}, {}, []
+        self.pieces = {column: self.at(*places) for column, places in {**HEADER, **VISIT, **ORDER}.items()}
+        is_lacking = (self.length[self.pieces["message_control_id"]] == 0) | (self.length[self.pieces["message_type"]] == 0)
+        self.doubts = [(_CHARSETS, self._charsets()[self.rows.message]), (("", "MISSING_FIELD"), is_lacking)]
 
     def take(self, piece):
         return self.cut.tokens.take(pa.array(2 * piece))
@@ -71,9 +70,12 @@ class _Block:
         """What is wrong with MSH-18 of each message, as its place in _CHARSETS; None takes judgment."""
         problems, cut = np.zeros(len(self.plain.places), np.int8), self.cut
         holders = np.flatnonzero(self.plain.has_others & ~self.plain.is_slow)
+        if not len(holders):
+            return problems
         segment = self.rows.segment["MSH"][self.rows.first[holders]]
-        begin, end = (cut.marks[np.minimum(cut.pipes[cut.pipe[segment] + n], cut.end[segment])].tolist() for n in (16, 17))
-        problems[holders] = [_CHARSETS.index(charset_problem(bytes(cut.joined[a + 1:b]))) for a, b in zip(begin, end)]
+        begin, end = (cut.marks[np.minimum(cut.pipes[cut.pipe[segment] + n], cut.end[segment])] for n in (16, 17))
+        sets = spans_of(cut.joined, begin + (begin < end), end).dictionary_encode()
+        problems[holders] = np.array([_CHARSETS.index(charset_problem(one.encode())) for one in sets.dictionary.to_pylist()], np.int8)[sets.indices.to_numpy()]
         self.plain.is_slow[problems == len(_CHARSETS) - 1] = True
         return problems
 
@@ -94,7 +96,7 @@ class _Block:
 
     def read_instants(self):
         """The columns of times and what is to be noted about them."""
-        wanted = {"message_at": (("MSH", 7, 1),), "event_at": (("EVN", 2, 1),), **INSTANTS}
+        wanted = {**HEADER_INSTANTS, **INSTANTS}
         piece = np.concatenate([self.at(*places) for places in wanted.values()])
         found = read_instants(self.cut.text, self.cut.words, self.cut.start[piece], self.length[piece], self.site.time_zone)
         at, precision, code = (part.reshape(len(wanted), -1) for part in found)
@@ -106,17 +108,7 @@ class _Block:
         self.doubts[1:1] = [(CODES, one) for one in code[:2]]
         self.doubts += [(CODES, one) for one in code[2:]]
 
-    def read_header(self):
-        for column, place in HEADER.items():
-            self.pieces[column] = self.at(place)
-        self.pieces["error_text"] = self.at(*ERROR)
-        self.pieces["trigger_event"] = self.at(HEADER["trigger_event"], ("EVN", 1, 1))
-        is_lacking = (self.length[self.pieces["message_control_id"]] == 0) | (self.length[self.pieces["message_type"]] == 0)
-        self.doubts.append((("", "MISSING_FIELD"), is_lacking))
-
     def read_person(self):
-        for column, place in VISIT.items():
-            self.pieces[column] = self.at(place)
         birth = self.pieces["patient_birth_date"] = self.at(("PID", 7, 1))
         is_long = (self.length[birth] > 8) & (self.cut.words[self.cut.start[birth]] & np.uint64(0x8080808080808080) == 0)
         self.cut.stop[birth[is_long]], self.length[birth[is_long]] = self.cut.start[birth[is_long]] + 8, 8
@@ -126,17 +118,13 @@ class _Block:
         parts = [self.take(piece) for piece in (family, given, middle, prefix, suffix)]
         self.columns["patient_name"] = pc.utf8_rtrim(pc.binary_join_element_wise(*parts, "^"), "^")
         self.pieces["patient_sex"] = self.at(("PID", 8, 1))
-        is_bad = np.zeros(len(birth), bool)
-        for row in np.flatnonzero((length > 0) & ~are_dates(self.cut.words, start, length)).tolist():
-            text = self.cut.text[start[row]:start[row] + length[row]].tobytes().decode()
-            self.plain.is_slow[self.rows.message[row]] |= len(text) > 8
-            is_bad[row] = bool(parse_time(text, "UTC")[2])
-        self.doubts.append((("", "BAD_DATE"), is_bad))
+        self.slow(length > 8)
+        self.doubts.append((("", "BAD_DATE"), read_instants(self.cut.text, self.cut.words, start, length, "UTC")[2] > 0))
 
     def read_ids(self):
         """PID-3 of one or two repetitions with PID-2 and PID-4 of one component; other shapes go through `patient_ids`, one by one."""
-        cut, rows, empty = self.cut, self.rows, self.cut.empty
-        has_person = rows.segment["PID"] >= 0
+        cut, empty, nobody = self.cut, self.cut.empty, np.full(len(self.rows.message), -1)
+        has_person = self.rows.segment.get("PID", nobody) >= 0
         values, issuers, is_odd, kinds = [], [], np.zeros(len(has_person), bool), []
         first = self.at(("PID", 3, 1))
         begin, is_there = first, first != empty
@@ -167,19 +155,19 @@ class _Block:
                 alike = np.flatnonzero(present[early] & present[late] & (sizes[early][0] == sizes[late][0]) & (sizes[early][1] == sizes[late][1]))
                 for row in alike.tolist():
                     present[late][row] = any(self.text(one[early][row]) != self.text(one[late][row]) for one in (values, issuers))
-        first, issuer, n_before, texts = np.full(len(has_person), empty), np.full(len(has_person), empty), np.zeros(len(has_person), int), []
+        first, issuer, rank = np.full(len(has_person), empty), np.full(len(has_person), empty), np.zeros(len(has_person), int)
+        spans = np.zeros((2, 5, len(has_person)), np.int32)     # where the text of the first, second, ... number is
         for value, of, is_here in zip(values, issuers, present):
-            first, issuer = (np.where(is_here & (n_before == 0), new, old) for new, old in ((value, first), (of, issuer)))
-            other = is_here & (n_before > 0)
-            n_before += is_here
-            if other.any():
-                carets = np.where(self.length[of] > 0, cut.carets, empty)
-                texts += [self.take(np.where(other, piece, empty)) for piece in (np.where(n_before > 2, cut.gap, empty), value, carets, of)]
-        ids, others = [self.take(first), self.take(issuer)], self.take(np.full(len(first), empty))
-        if texts:
-            others = pc.binary_join_element_wise(*texts, "")
-            _, offsets, data = others.buffers()
-            others = pa.StringArray.from_buffers(len(others), offsets, pa.py_buffer(data.to_pybytes().translate(_OTHERS)))
+            is_first, has_issuer = is_here & (rank == 0), self.length[of] > 0
+            first, issuer = np.where(is_first, value, first), np.where(is_first, of, issuer)
+            is_apart = has_issuer & (cut.start[of] != cut.stop[value] + 3)
+            is_odd |= is_here & ~is_first & (is_apart | cut.is_spaced[value] | cut.is_spaced[of])
+            place = rank, np.arange(len(rank))
+            spans[0][place], spans[1][place] = np.where(is_here, cut.start[value], 0), np.where(is_here, np.where(has_issuer, cut.stop[of], cut.stop[value]), 0)
+            rank += is_here
+        ids, others = [self.take(first), self.take(issuer)], spans_of(cut.joined, *spans[:, 1])
+        for starts, stops in zip(*spans[:, 2:rank.max(initial=0)]):
+            others = pc.utf8_rtrim(pc.binary_join_element_wise(others, spans_of(cut.joined, starts, stops), " "), " ")
         is_odd &= has_person
         found = [self._ids_of(row) for row in np.flatnonzero(is_odd).tolist()]
         names = ("patient_id", "issuer_of_patient_id", "other_patient_ids")
@@ -195,10 +183,6 @@ class _Block:
         return ids
 
     def read_order(self):
-        for column, place in ORDER.items():
-            self.pieces[column] = self.at(place)
-        for column, places in EITHER.items():
-            self.pieces[column] = self.at(*places)
         self.read_instants()
         self.columns["n_observations"] = np.bincount(self.rows.row, minlength=len(self.rows.message))
         lines = self.rows.observation[self.length[self.pieces["study_instance_uid"]][self.rows.row] == 0]

@@ -6,28 +6,25 @@ import re
 from .hl7text import Delimiters
 from .times import parse_time
 
-ORDER = {          # column: (segment, field, component)
-    "order_control": ("ORC", 1, 1), "order_status": ("ORC", 5, 1), "orc_2": ("ORC", 2, 1), "orc_3": ("ORC", 3, 1), "obr_2": ("OBR", 2, 1),
-    "obr_3": ("OBR", 3, 1), "obr_18": ("OBR", 18, 1), "obr_20": ("OBR", 20, 1), "ipc_1": ("IPC", 1, 1), "procedure_code": ("OBR", 4, 1),
-    "procedure_name": ("OBR", 4, 2), "modality": ("OBR", 24, 1), "result_status": ("OBR", 25, 1), "requested_procedure_id": ("OBR", 19, 1),
-    "principal_interpreter": ("OBR", 32, 1),
+# column: the first of these that is filled, as (segment, field, component)
+HEADER = {
+    "message_control_id": (("MSH", 10, 1),), "message_type": (("MSH", 9, 1),), "trigger_event": (("MSH", 9, 2), ("EVN", 1, 1)), "sending_application": (("MSH", 3, 1),),
+    "sending_facility": (("MSH", 4, 1),), "receiving_application": (("MSH", 5, 1),), "version": (("MSH", 12, 1),), "character_set": (("MSH", 18, 1),),
+    "acknowledgment_code": (("MSA", 1, 1),), "acknowledged_control_id": (("MSA", 2, 1),), "error_text": (("MSA", 3, 1), ("ERR", 8, 1), ("ERR", 3, 2)),
 }
-EITHER = {         # column: the first of these that is filled
-    "placer_order_number": (("ORC", 2, 1), ("OBR", 2, 1)), "filler_order_number": (("ORC", 3, 1), ("OBR", 3, 1)),
+HEADER_INSTANTS = {"message_at": (("MSH", 7, 1),), "event_at": (("EVN", 2, 1),)}
+VISIT = {"patient_class": (("PV1", 2, 1),), "patient_location": (("PV1", 3, 1),), "visit_number": (("PV1", 19, 1),), "prior_patient_id": (("MRG", 1, 1),)}
+ORDER = {
+    "order_control": (("ORC", 1, 1),), "order_status": (("ORC", 5, 1),), "orc_2": (("ORC", 2, 1),), "orc_3": (("ORC", 3, 1),), "obr_2": (("OBR", 2, 1),),
+    "obr_3": (("OBR", 3, 1),), "obr_18": (("OBR", 18, 1),), "obr_20": (("OBR", 20, 1),), "ipc_1": (("IPC", 1, 1),), "procedure_code": (("OBR", 4, 1),),
+    "procedure_name": (("OBR", 4, 2),), "modality": (("OBR", 24, 1),), "result_status": (("OBR", 25, 1),), "requested_procedure_id": (("OBR", 19, 1),),
+    "principal_interpreter": (("OBR", 32, 1),), "placer_order_number": (("ORC", 2, 1), ("OBR", 2, 1)), "filler_order_number": (("ORC", 3, 1), ("OBR", 3, 1)),
     "priority": (("OBR", 5, 1), ("OBR", 27, 6), ("ORC", 7, 6), ("TQ1", 9, 1)), "study_instance_uid": (("ZDS", 1, 1), ("IPC", 3, 1)),
 }
 INSTANTS = {
-    "transaction_at": (("ORC", 9, 1),), "observed_at": (("OBR", 7, 1),), "observation_ended_at": (("OBR", 8, 1),),
-    "status_changed_at": (("OBR", 22, 1),),
+    "transaction_at": (("ORC", 9, 1),), "observed_at": (("OBR", 7, 1),), "observation_ended_at": (("OBR", 8, 1),), "status_changed_at": (("OBR", 22, 1),),
     "scheduled_at": (("ORC", 7, 4), ("TQ1", 7, 1), ("OBR", 27, 4), ("OBR", 36, 1), ("SCH", 11, 4)),
 }
-HEADER = {
-    "message_control_id": ("MSH", 10, 1), "message_type": ("MSH", 9, 1), "trigger_event": ("MSH", 9, 2), "sending_application": ("MSH", 3, 1),
-    "sending_facility": ("MSH", 4, 1), "receiving_application": ("MSH", 5, 1), "version": ("MSH", 12, 1), "character_set": ("MSH", 18, 1),
-    "acknowledgment_code": ("MSA", 1, 1), "acknowledged_control_id": ("MSA", 2, 1),
-}
-ERROR = (("MSA", 3, 1), ("ERR", 8, 1), ("ERR", 3, 2))
-VISIT = {"patient_class": ("PV1", 2, 1), "patient_location": ("PV1", 3, 1), "visit_number": ("PV1", 19, 1), "prior_patient_id": ("MRG", 1, 1)}
 _OF_MESSAGE = frozenset(("MSH", "EVN", "MSA", "ERR", "SFT"))
 _OF_PATIENT = frozenset(("PID", "PD1", "PV1", "PV2", "MRG"))
 _ORDER_TYPE = re.compile(r"ORM|OM[A-Z]")     # their observations are about the patient, not a result of the order
@@ -141,19 +138,20 @@ def _instant(segments, column, places, notes):
     return at
 
 
+def _columns(segments, texts, instants, notes):
+    row = {column: _first(segments, places, notes) for column, places in texts.items()}
+    return row | {column: _instant(segments, column, places, notes) for column, places in instants.items()}
+
+
 def _header(segments, notes):
-    row = {column: piece_of(segments, place, notes) for column, place in HEADER.items()}
-    row["error_text"] = _first(segments, ERROR, notes)
-    row["trigger_event"] = row["trigger_event"] or piece_of(segments, ("EVN", 1, 1), notes)
-    row["message_at"] = _instant(segments, "message_at", (("MSH", 7, 1),), notes)
-    row["event_at"] = _instant(segments, "event_at", (("EVN", 2, 1),), notes)
+    row = _columns(segments, HEADER, HEADER_INSTANTS, notes)
     if not row["message_control_id"] or not row["message_type"]:
         notes.codes.append("MISSING_FIELD")
     return row
 
 
 def _person(own, notes):
-    row = {column: piece_of(own, place, notes) for column, place in VISIT.items()}
+    row = _columns(own, VISIT, {}, notes)
     if "PID" not in own:
         return row
     row["patient_id"], row["issuer_of_patient_id"], row["other_patient_ids"] = patient_ids(own["PID"], notes)
@@ -197,11 +195,7 @@ def _order(group, shared, groups, notes):
     for fields in reversed(group):
         first[fields[0].strip()] = fields
     observations = [f for f in (group or shared.get("", ())) if f[0] == "OBX"]
-    row = {column: piece_of(first, place, notes) for column, place in ORDER.items()}
-    for column, places in EITHER.items():
-        row[column] = _first(first, places, notes)
-    for column, places in INSTANTS.items():
-        row[column] = _instant(first, column, places, notes)
+    row = _columns(first, ORDER, INSTANTS, notes)
     row["n_observations"] = len(observations)
     row["study_instance_uid"] = row["study_instance_uid"] or _observed_uid(observations, notes)
     if not row["result_status"] and shared["MSH"][9:] and not _ORDER_TYPE.match(shared["MSH"][9]):

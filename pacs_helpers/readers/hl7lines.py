@@ -13,10 +13,10 @@ import numpy as np
 from .hl7text import SPELLINGS, Delimiters
 
 START = b"MSH|^~\\&|"
-PAD = bytes(32)         # behind each block, so that eight bytes can be read from any place
+TAIL = b"|" * 64 + b"\r" * 64      # behind the wanted segments of a block, so that fields past the end of the last are there and empty
+PAD = bytes(32) + TAIL + bytes(32)      # behind each block, so that eight bytes can be read from any place
 MARKS = Delimiters(START.decode())
 _FOREIGN = [re.compile(how[0]) for how in SPELLINGS[1:]]
-_STRIDE = 1 << 16
 _START_8 = int.from_bytes(START[:8], "little")
 _ENDS, _FIRST, _REST, _ESCAPES, _CONTROLS = (np.isin(np.arange(256), list(some)) for some in (
     b"\r\n\x1c", range(65, 91), [*range(65, 91), *range(48, 58)], b"FSTREHNP", [*(n for n in range(32) if n not in b"\t\n\x0b\r\x1c"), 127]))
@@ -35,16 +35,6 @@ def words_of(data, size=8):
     return np.ndarray(len(data) - size + 1, f"<u{size}", data, strides=(1,))
 
 
-def places_of(body, test):
-    """Where bytes are as `test` has them, looked for in strides that stay in the processor's cache."""
-    kind = np.int32 if len(body) < 1 << 31 else np.int64
-    found = [np.empty(0, kind)]
-    for at in range(0, len(body), _STRIDE):
-        found.append(np.flatnonzero(test(body[at:at + _STRIDE])).astype(kind))
-        found[-1] += at
-    return np.concatenate(found)
-
-
 def find_plain(data):
     """The messages of `data` (with PAD behind it) from its first plain start on; None when the file is spelled in another way.
 
@@ -55,7 +45,7 @@ def find_plain(data):
     text, words = np.frombuffer(data, np.uint8), words_of(data)
     body = text[:size]
     others = [mark for mark in b"\\<>\x7f" if mark in data]
-    marked = places_of(body, lambda part: reduce(np.logical_or, (part == mark for mark in others), part.view(np.int8) < 32))      # 128 and more too
+    marked = np.flatnonzero(reduce(np.logical_or, (body == mark for mark in others), body.view(np.int8) < 32))      # 128 and more too
     kinds = body[marked]
     ends = marked[_ENDS[kinds]]
     if not len(ends) or ends[-1] != size - 1:
@@ -98,8 +88,8 @@ def find_plain(data):
 
 
 def _headers(body):
-    found = places_of(body, lambda part: part == 72)
-    return found[(body[found - 1] == 83) & (body[found - 2] == 77) & (found > 1)] - 2
+    found = np.flatnonzero((body[2:] == 72) & (body[1:-1] == 83))
+    return found[body[found] == 77]
 
 
 def _is_foreign(data, marked, kinds, headers):
@@ -163,10 +153,12 @@ def _check_characters(plain, others):
     is_odd = (one == 0xC2) & ((two == 0xA0) | (two == 0x85)) | (one == 0xE1) & (two == 0x9A) | (one == 0xE3) & (two == 0x80) & (three == 0x80)
     is_odd |= (one == 0xE2) & ((two == 0x80) & ((three <= 0x8A) | (three == 0xA8) | (three == 0xA9) | (three == 0xAF)) | (two == 0x81) & (three == 0x9F))
     _slow_at(plain, others[is_odd])
-    holders = np.unique(message_at(plain, others))
-    plain.has_others[holders] = True
-    if not _is_utf8(plain.text[np.union1d(others, others + 1)].tobytes()):      # what comes after a character ends it
-        plain.is_slow[[m for m in holders.tolist() if not _is_utf8(plain.data[plain.places[m]:plain.stops[m]])]] = True
+    plain.has_others[message_at(plain, others)] = True
+    is_apart = np.append(True, others[1:] != others[:-1] + 1)
+    characters = np.zeros(len(others) + np.count_nonzero(is_apart), np.uint8)
+    characters[np.arange(len(others)) + np.cumsum(is_apart)] = one
+    if not _is_utf8(characters.tobytes()):
+        plain.is_slow[[m for m in np.flatnonzero(plain.has_others).tolist() if not _is_utf8(plain.data[plain.places[m]:plain.stops[m]])]] = True
 
 
 def _is_utf8(raw):

@@ -1,11 +1,9 @@
 """HL7 v2 files and engine logs -> one row per order group of each message, and the account of every byte."""
 
 import os
-import re
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from hashlib import sha256
 from itertools import groupby
 from typing import NamedTuple
 
@@ -19,10 +17,8 @@ from ..tables import COUNT, INSTANT, MESSAGES, TEXT, TableError, add_problem, co
 from .accession import fill_accession_numbers, measure_accession_fields
 from .account import Blocks, close_account, list_files, reject, run_over, source_row
 from .hl7find import FRAMING, GAP, ROW
-from .hl7parts import CAPTURES, parts_of, read_part
-from .hl7text import as_utf8  # noqa: F401  views look at single messages
+from .hl7parts import CAPTURES, digest_of, parts_of, read_part
 
-_ENDS = re.compile(rb"[\r\n\x0b\x1c]+")
 _SENDER = ["sending_application", "sending_facility", "message_control_id"]
 
 
@@ -70,8 +66,21 @@ def _gather(path, site, executor):
     parts = None        # or it would keep every column until the end
     rejected, sources = close_account(rejected, sources, unit="bytes")
     marks = [columns.pop(name, []) for name in ("_digest", "_stop", "_message")]
-    messages = pd.DataFrame({name: _series(columns.pop(name), kind[0]) for name, kind in MESSAGES.items()}, copy=False) if columns else conform([], MESSAGES)
-    return messages, marks, rejected, sources
+    return messages_of(columns), marks, rejected, sources
+
+
+def messages_of(columns):
+    """MESSAGES of the pieces of its columns, which are taken from `columns`."""
+    return pd.DataFrame({name: _series(columns.pop(name), kind[0]) for name, kind in MESSAGES.items()}, copy=False) if columns else conform([], MESSAGES)
+
+
+def add_columns(columns, whole, *, file):
+    """Nothing; adds pieces of columns of messages, and those that are the same in each row, to `columns`."""
+    n = sum(map(len, whole["source_offset"]))
+    for name, text in (("source_file", file), ("accession_number", "")):
+        whole[name] = [pa.array([text], pa.large_string()).take(pa.array(np.zeros(n, np.int8)))]
+    for name, pieces in whole.items():
+        columns[name] += pieces
 
 
 def finish_messages(messages, digests, stops, numbers, site):
@@ -138,11 +147,8 @@ def _add_file(file, parts, whole, faults, columns):
                  for before, after, m in zip(found.take(rows).to_pylist(), problems.take(rows).to_pylist(), number[rows].tolist())]
         problems = pc.replace_with_mask(problems, pa.array(is_found), pa.array(texts, pa.large_string()))
     whole["problems"] = [problems]
-    for name, text in (("source_file", file), ("accession_number", "")):
-        whole[name] = [pa.array([text], pa.large_string()).take(pa.array(np.zeros(len(places), np.int8)))]
     whole["_message"] = [number + (columns["_message"][-1][-1] + 1 if columns["_message"] else 0)]
-    for name, pieces in whole.items():
-        columns[name] += pieces
+    add_columns(columns, whole, file=file)
     return len(places)
 
 
@@ -211,5 +217,5 @@ def _digests_of(messages, digests, stops, rows):
             while at + len(data) < stop and (block := next(blocks, b"")):
                 n_passed = min(start - at, len(data))
                 data, at = data[n_passed:] + block, at + n_passed
-            found[i] = sha256(_ENDS.sub(b"\r", data[start - at:stop - at]).strip(b"\r")).digest()[:16]
+            found[i] = digest_of(data[start - at:stop - at])
     return found

@@ -22,11 +22,11 @@ from .hl7times import MISSING
 from .times import parse_time
 
 CAPTURES = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")    # pcap, pcapng
-CHUNK_BYTES = 1 << 21
+CHUNK_BYTES = 1 << 22
 RANGE_BYTES = 1 << 25       # a longer file is read in several parts
 FEWEST = 20                 # plain messages in a chunk that are worth columns of their own
 HERE = [c for c in MESSAGES if c not in ("source_file", "accession_number")] + ["_found", "_digest", "_stop", "_is_half"]
-_REASONS = {
+REASONS = {
     "NOT_HL7": "no HL7 segment but the log's own words or text of another kind; nothing to do if that is what it is",
     "NO_MSH": "no MSH with its delimiters before it, so no message; ask the sender for whole messages",
     "XML_ENCODED": "an HL7 v2 message in XML encoding; ask the engine for the same messages in ER7 (pipe) encoding",
@@ -34,6 +34,7 @@ _REASONS = {
 _STAMP = re.compile(rb"(\d{4})[-/.](\d\d)[-/.](\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d+))?[ ]?(Z\b|[+-]\d\d:?\d\d\b)?")
 _DIRECTIONS = re.compile(rb"(?P<in>\b(?:recv|received?|receiving|incoming|inbound)\b|^ ?> )|(?P<out>\b(?:send|sent|sending|outgoing|outbound)\b|^ ?< )", re.I)
 _PEER = re.compile(rb"(?<![\d.])(\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?)(?![\d.])")
+_ENDS = re.compile(rb"[\r\n]+")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -64,8 +65,7 @@ def read_part(unit):
     `is_foreign` when a range ends lines in a way that takes the whole file to tell.
     """
     file, site, start, stop = unit
-    part = SimpleNamespace(site=site, columns={name: [] for name in HERE}, rows=[], n_before=int(start > 0), counts=Counter(), rejected=[], batches=[], n_bytes=0,
-                           head=b"", has_end=False, looks_cut=False, is_foreign=False, digest="", faults=[], file=file)
+    part = _new_part(file, site, n_before=int(start > 0))
     started = time.perf_counter()
     np.empty(31 << 20, np.uint8)        # once let go of, glibc keeps what is freed for the next chunk and does not hand it back each time
     blocks = Blocks(file, start, stop, is_hashed=stop is None or site is None)
@@ -78,12 +78,17 @@ def read_part(unit):
     except _OtherSpelling:
         part.is_foreign = stop is not None
         if not part.is_foreign:
-            part.__dict__.update(columns={name: [] for name in HERE}, rows=[], counts=Counter(), rejected=[], batches=[])
+            part = _new_part(file, site)
             _read_whole(part)
     part.columns = {name: pa.concat_arrays(pieces) if isinstance(pieces[0], pa.Array) else np.concatenate(pieces) for name, pieces in part.columns.items() if pieces}
     part.columns |= {name: whole.cast(pa.large_string()) for name, whole in part.columns.items() if isinstance(whole, pa.StringArray)}
     part.seconds = time.perf_counter() - started
     return part
+
+
+def _new_part(file, site, n_before=0):
+    return SimpleNamespace(file=file, site=site, columns={name: [] for name in HERE}, rows=[], n_before=n_before, counts=Counter(), rejected=[], batches=[], n_bytes=0,
+                           head=b"", has_end=False, looks_cut=False, is_foreign=False, digest="", faults=[])
 
 
 def _read_blocks(part, blocks, start):
@@ -134,13 +139,7 @@ def _read_chunk(part, data, start, words, is_block, *, is_last):
     part.n_before += n - 1
     if bounds[0]:
         words, is_block = _walk(part, data[:bounds[0]], place, words, is_block, False)
-    walked = np.zeros(n, bool)
-
-    def walk(first, stop):
-        walked[first:stop] = True
-        return _walk(part, data[bounds[first]:bounds[stop]], place + bounds[first], words, is_block, is_last and stop == n)
-
-    at = 0
+    walked, at = np.zeros(n, bool), 0
     while at < n:
         plain.is_slow[at] |= bool(words.strip()) or is_block
         slow = np.flatnonzero(plain.is_slow[at:])
@@ -148,21 +147,17 @@ def _read_chunk(part, data, start, words, is_block, *, is_last):
             break
         first = at + slow[0]
         at = first + int(np.argmin(np.append(plain.is_slow[first:], False)))
-        words, is_block = walk(first, at)
+        walked[first:at] = True
+        words, is_block = _walk(part, data[bounds[first]:bounds[at]], place + bounds[first], words, is_block, is_last and at == n)
     columns = plain_columns(plain, part.site, place) if not plain.is_slow.all() else None
     for m in np.flatnonzero(plain.is_slow & ~walked).tolist():
         _walk(part, data[bounds[m]:bounds[m + 1]], place + bounds[m], b"", False, False)
-    _count_plain(part, plain)
+    is_fast = ~plain.is_slow
+    n_in_rows = int((plain.ends - plain.starts)[is_fast[plain.of]].sum())
+    part.counts += Counter({ROW: n_in_rows, FRAMING: int((plain.stops - plain.places)[is_fast].sum()) - n_in_rows})
     part.n_before += 1
     _add_columns(part, columns)
     return words, is_block
-
-
-def _count_plain(part, plain):
-    is_fast = ~plain.is_slow
-    n_in_rows = int((plain.ends - plain.starts)[is_fast[plain.of]].sum())
-    part.counts[ROW] += n_in_rows
-    part.counts[FRAMING] += int((plain.stops - plain.places)[is_fast].sum()) - n_in_rows
 
 
 def _walk(part, data, place, words, is_block, is_last):
@@ -181,8 +176,8 @@ def _add_walk(part, walk, place, *, is_utf8=False, is_last=True):
     for start, end, what in walk.spans:
         at, n = place(start), place(end) - place(start)
         part.counts[what if what in (ROW, FRAMING, GAP) else "rejected"] += n
-        if what in _REASONS:
-            part.rejected.append(reject(part.file, at, n, what, f"byte {at:,}: {_REASONS[what]}"))
+        if what in REASONS:
+            part.rejected.append(reject(part.file, at, n, what, f"byte {at:,}: {REASONS[what]}"))
 
 
 def _add_columns(part, columns):
@@ -232,6 +227,45 @@ def rows_of(message, site, is_utf8, place):
         row.update(received_at=received_at, direction=direction, peer=peer, source_offset=place(message.offset), _digest=digest, _stop=0,
                    _found=" ".join(message.codes), _is_half=message.has_start != message.has_end)
     return rows
+
+
+def digest_of(raw):
+    """The `_digest` of a plain message, of its bytes with or without its frame."""
+    raw = raw.strip(b"\r\n\x0b\x1c")
+    return hashlib.sha256(_ENDS.sub(b"\r", raw) if b"\n" in raw or b"\r\r" in raw else raw).digest()[:16]
+
+
+def read_frames(frames, site):
+    """`(columns, faults)` of MLLP frames `(bytes, place, microseconds since 1970, peer)`: columns with HERE and `_is_first`, `(number, code)` of each frame without a message."""
+    raw, places, instants, peers = zip(*frames, strict=True)
+    part, plain, columns, starts = _new_part("", site), find_plain(b"".join([*raw, PAD])), None, np.cumsum([0, *map(len, raw)])
+    is_read = np.zeros(len(raw), bool)
+
+    def number_at(at):
+        return np.searchsorted(starts, at, "right") - 1
+
+    if plain is not None and len(plain.places):
+        holders = number_at(plain.places)
+        plain.is_slow |= (plain.places != starts[holders]) | (plain.stops != starts[holders + 1]) | ~plain.has_end
+        if not plain.is_slow.all():
+            columns = plain_columns(plain, site, 0)
+            columns["_digest"] = pa.array([digest_of(raw[i]) for i in number_at(columns["source_offset"]).tolist()], pa.binary(16))
+            is_read[holders[~plain.is_slow]] = True
+    faults = []
+    for i in np.flatnonzero(~is_read).tolist():
+        walk = walk_messages(raw[i])
+        for message in walk.messages:
+            message.codes += ["MLLP_FRAME"] * (message.has_start != message.has_end) + ["TRUNCATED"] * message.looks_cut
+        _add_walk(part, walk, lambda at, place=starts[i]: place + at)
+        faults += [] if walk.messages else [(i, what) for _, _, what in walk.spans if what in REASONS][:1]
+    _add_columns(part, columns)
+    columns = {name: pieces[0] for name, pieces in part.columns.items() if pieces}
+    if columns:
+        at = columns["source_offset"]
+        number = number_at(at)
+        columns |= {"_is_first": np.append(True, at[1:] != at[:-1]), "source_offset": np.array(places)[number], "received_at": np.array(instants)[number],
+                    "peer": pa.array(peers, pa.string()).take(pa.array(number))}
+    return columns, faults
 
 
 def _read_words(words, zone):

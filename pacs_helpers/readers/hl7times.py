@@ -58,12 +58,6 @@ def read_instants(text, words, starts, lengths, zone):
     return at, precision, code
 
 
-def are_dates(words, starts, lengths):
-    """Whether the values are dates of eight digits."""
-    date, is_digits = _pairs(words[starts], 8)
-    return (lengths == 8) & is_digits & _days(*date)[1]
-
-
 def _pairs(words, n_digits):
     """The four two-digit numbers of eight bytes, of which the first `n_digits` count and the others are 0; and whether all were digits."""
     words = (words & _KEEP[n_digits]) | (_ZEROS & ~_KEEP[n_digits])

@@ -4,8 +4,6 @@ from ipaddress import ip_address
 
 from ..tables import add_problem
 from .account import reject
-from .hl7find import find_messages
-from .hl7parts import rows_of
 from .packets import FIN, RST, SYN
 from .upperlayer import Connection, OutOfStep
 
@@ -165,8 +163,10 @@ class Mllp:
     """The messages of one MLLP connection, of both sides. What has no beginning is dropped: `n_dropped` counts it."""
 
     def __init__(self, stream, n_dropped):
-        self.stream, self.wire, self.n_dropped = stream, stream.wire, n_dropped
+        self.wire, self.n_dropped = stream.wire, n_dropped
         self.sides, self.starts, self.is_begun = (bytearray(), bytearray()), [None, None], [False, False]
+        ends = [f"{ip_address(host)}:{port}" for host, port in (stream.first.source, stream.first.target)]
+        self.peers = ends if stream.client_is_first else ends[::-1]
 
     def feed(self, who, data, packet):
         held = self.sides[who]
@@ -179,10 +179,12 @@ class Mllp:
             data, self.is_begun[who] = data[start:], True
         if not held:
             self.starts[who] = packet
+        n_before = len(held)
         held += data
-        while (end := held.find(END)) >= 0:
+        while (end := held.find(END, n_before)) >= 0:
             self._read(who, bytes(held[:end + 1]), packet)
             del held[:end + 1]
+            n_before = 0
             if held[:1] in (b"\r", b"\n"):
                 del held[:1]
             self.starts[who] = packet
@@ -202,10 +204,4 @@ class Mllp:
             held.clear()
 
     def _read(self, who, frame, packet):
-        host, port = (self.stream.first.source, self.stream.first.target)[who if self.stream.client_is_first else 1 - who]
-        at = self.wire.moment(packet).at
-        for message in find_messages(frame)[0]:
-            for number, row in enumerate(rows_of(message, self.wire.site, False, lambda place: self.starts[who].offset)):
-                codes = [*row["_found"].split(), *(["MLLP_FRAME"] if row["_is_half"] else []), *(["TRUNCATED"] if message.looks_cut else []), *row["problems"].split()]
-                self.wire.messages.append({**row, "problems": " ".join(dict.fromkeys(codes)), "source_file": self.wire.file, "received_at": at,
-                                           "peer": f"{ip_address(host)}:{port}", "_is_first": number == 0})
+        self.wire.add_frame(frame, self.starts[who].offset, packet.at, self.peers[who])

@@ -7,6 +7,7 @@ import pytest
 
 from pacs_helpers import Site, TableError
 from pacs_helpers.readers.capture import read_capture
+from pacs_helpers.readers.hl7log import read_hl7_log
 from tests.wires import (
     RELEASE_RP,
     RELEASE_RQ,
@@ -205,6 +206,29 @@ def test_a_feed_that_began_before_the_capture_is_read_from_its_next_message(load
     got = load(pcap(wire.packets))
     assert got.messages["message_control_id"].tolist() == ["C1", "K1", "C2"]
     assert got.rejected[["code", "n_bytes"]].values.tolist() == [["PACKETS_LOST", len(frame) - 30]]
+
+
+def test_messages_of_a_feed_are_those_of_a_file_of_the_same_bytes(load, tmp_path):
+    """Plain ones are read in columns, the others one by one; the order is that of their last packets."""
+    order, note = MESSAGE.replace(b"ORU^R01", b"ORM^O01"), MESSAGE + b"OBX|1|TX|I||one\ntwo||||||F\r"
+    known = [body.replace(b"C1", b"K%d" % number) for number, body in enumerate([MESSAGE, order, note, MESSAGE.replace(b"|2.5.1", b"|2.5.1||||||8859/1")] * 5)]
+    odd = [MESSAGE.replace(b"00123", b"M\xfcller"), MESSAGE.replace(b"\r", b"\r\n"), MESSAGE + MESSAGE.replace(b"C1", b"C2"), MESSAGE.replace(b"|00123", b"|\\T\\ \\Q\\")]
+    frames = [b"\x0b" + body + b"\x1c\r" for body in known + odd]
+    wire = Wire(server=(SERVER[0], 2575), mss=100).open()
+    for frame in frames:
+        wire.send(0, frame)
+    (tmp_path / "feed.hl7").write_bytes(b"".join(frames))
+    want, got = read_hl7_log(tmp_path / "feed.hl7", site=SITE).messages, load(pcap(wire.close().packets)).messages
+    shown = [column for column in want if column not in ("source_file", "source_offset", "received_at", "peer")]
+    assert got[shown].values.tolist() == want[shown].values.tolist() and got["source_offset"].is_monotonic_increasing and len(got) == 25
+
+
+@pytest.mark.parametrize(("body", "code"), [(b"<ACK><MSH><MSH.1>|</MSH.1></MSH></ACK>", "XML_ENCODED"), (b"hello\rPID|1||00123\r", "NOT_HL7")])
+def test_a_frame_without_a_message_is_rejected(load, body, code):
+    frame = b"\x0b" + body + b"\x1c\r"
+    got = load(pcap(Wire(server=(SERVER[0], 2575)).open().send(0, b"\x0b" + MESSAGE + b"\x1c\r").send(0, frame).close().packets))
+    assert got.messages["message_control_id"].tolist() == ["C1"]
+    assert got.rejected[["code", "n_bytes"]].values.tolist() == [[code, len(frame) - 1]] and "00123" not in got.rejected["reason"].iloc[0]
 
 
 def test_a_lost_packet_costs_one_message_of_a_feed(load):
