@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from .readers.changes import Known
 
 LIST = "files.parquet"
-_ENTRY = {"number": pa.int64(), "n_bytes": pa.int64(), "modified_ns": pa.int64(), "part": pa.int64(), "is_gone": pa.bool_()}
+_ENTRY = {"number": pa.int64(), "n_bytes": pa.int64(), "modified_ns": pa.int64(), "n_content": pa.int64(), "part": pa.int64(), "is_gone": pa.bool_()}
 _LIST = pa.schema([(name, _ENTRY.get(name, pa.string())) for name in Known._fields])
 
 

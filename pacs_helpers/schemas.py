@@ -123,7 +123,7 @@ SOURCES = {
 }
 UPDATES = {
     "kind": (TEXT, "hl7, dicom, network, audit or ris"), "source_file": (TEXT, "file"), "n_bytes": (COUNT, "size on disk"),
-    "what": (("new", "grown", "changed", "reread", "moved", "unchanged", "gone"), "what became of it since the last update; only the first four were read"),
+    "what": (("new", "grown", "changed", "reread", "moved", "unchanged", "gone", "dropped"), "what became of it since the last update; only the first four were read"),
 }
 ORDERS = {
     "accession_number": (TEXT, "one row each; empty only where an order names none"), "placer_order_number": (TEXT, "ORC-2"),

@@ -20,6 +20,7 @@ from .readers.headers import Headers, find_copies, gather_headers
 from .readers.hl7log import HL7Log, find_repeats, gather_messages, name_accessions
 from .readers.risexport import RisExport, read_ris_export
 from .schemas import ASSOCIATIONS, AUDIT, EXAMS, INSTANCES, MESSAGES, OPERATIONS, PERFORMED_STEPS, REJECTED, SOURCES, UPDATES
+from .site import Site
 from .tables import TableError, add_problem, conform, nearest
 
 OPEN_FOR = pd.Timedelta("1h")
@@ -41,6 +42,7 @@ class Kind(NamedTuple):
     keys: tuple = ()
     find_marks: Callable | None = None
     may_grow: bool = True
+    options: tuple = ()
 
 
 KINDS = {
@@ -48,9 +50,10 @@ KINDS = {
                 ("sending_application", "sending_facility", "message_control_id", "source_offset", "_file", "_digest"), _find_repeats),
     "dicom": Kind(gather_headers, Headers, {"instances": INSTANCES, "performed_steps": PERFORMED_STEPS}, {"instances": "study_at", "performed_steps": "started_at"},
                   ("sop_instance_uid", "_content", "source_file"), find_copies, may_grow=False),
-    "network": Kind(read_dicom_log, DicomLog, {"associations": ASSOCIATIONS, "operations": OPERATIONS}, {"associations": "started_at", "operations": "started_at"}),
+    "network": Kind(read_dicom_log, DicomLog, {"associations": ASSOCIATIONS, "operations": OPERATIONS}, {"associations": "started_at", "operations": "started_at"},
+                    options=("year", "start_date")),
     "audit": Kind(read_audit_log, AuditLog, {"audit": AUDIT}, {"audit": "event_at"}),
-    "ris": Kind(read_ris_export, RisExport, {"exams": EXAMS}, {}),
+    "ris": Kind(read_ris_export, RisExport, {"exams": EXAMS}, {}, options=("columns",)),
 }
 
 
@@ -68,15 +71,24 @@ def update_store(folder, paths, *, site, options=None, executor=None, keep_gone=
     """One row per file, `kind, source_file, what, n_bytes`: what was done so that `folder` holds the rows of all files of `paths`.
 
     `paths` is {kind: file, folder or list}, kinds are hl7, dicom, network, audit and ris; a kind left out stays as it is. `options` are a reader's
-    own arguments, {"network": {"year": 2025}}. Files that did not change
-    since the last time are not opened; a log that begins with all that was read takes its place. Rows of files that are gone stay unless `keep_gone`
-    is False. What is read is kept batch by batch: killed at any moment, the next call goes on. An association is followed from one
-    file of a rotation into the next that is read later, not further. TableError while another update of the folder runs.
+    own arguments, {"network": {"year": 2025}}. Files that did not change since the last time are not opened. A log that begins with all that was
+    read takes its place, packed or not; one that does not is another log. Rows of files that are gone stay unless `keep_gone` is False. What is read
+    is kept batch by batch: killed at any moment, the next call goes on. Associations go on from one file of a rotation into the next; one
+    that stays open for over an hour while no other is, is taken to be over. TableError while another update of the folder runs.
     """
     options = options or {}
-    for kind in (*paths, *options):
-        if kind not in KINDS:
-            raise TableError(f"paths, options: '{kind}' is not one of {', '.join(KINDS)}.{nearest(kind, KINDS)}")
+    if not isinstance(site, Site):
+        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    for name, given in (("paths", paths), ("options", options)):
+        if not isinstance(given, dict):
+            raise TableError(f"{name}: {{kind: ...}} is needed, such as {{'hl7': 'logs/hl7'}}.")
+        for kind in given:
+            if kind not in KINDS:
+                raise TableError(f"{name}: '{kind}' is not one of {', '.join(KINDS)}.{nearest(str(kind).lower(), KINDS)}")
+    for kind, arguments in options.items():
+        for argument in arguments:
+            if argument not in KINDS[kind].options:
+                raise TableError(f"options: '{argument}' is not one of {', '.join(KINDS[kind].options)} of {kind}.{nearest(argument, KINDS[kind].options)}")
     folder = Path(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)      # names and birth dates stand in it
     try:
@@ -90,6 +102,7 @@ def _update(folder, name, path, keep_gone, arguments):
     kind, (entries, listed) = KINDS[name], read_list(folder)
     sweep_parts(folder, entries)
     files, rejected = list_files(path)
+    files = [file for file in files if folder.resolve() not in Path(file).resolve().parents]      # a store may lie among the traces
     mine = [k for k in entries.values() if k.kind == name]
     changes, gone = find_changes(files, mine, _reader_of(arguments), may_grow=kind.may_grow)
     for k in gone:
@@ -99,7 +112,7 @@ def _update(folder, name, path, keep_gone, arguments):
     for change in changes:
         if change.what not in READ_AGAIN:
             known = change.known[0]
-            entries[known.number] = known._replace(path=change.path, modified_ns=change.modified_ns, node=change.node, is_gone=False)
+            entries[known.number] = known._replace(path=change.path, n_bytes=change.n_bytes, modified_ns=change.modified_ns, node=change.node, is_gone=False)
     listed[name] = rejected
     for batch, place in _batches(folder, name, changes):
         _read_batch(folder, name, [c for c in batch if os.path.lexists(c.path)], place, entries, arguments)
@@ -107,7 +120,7 @@ def _update(folder, name, path, keep_gone, arguments):
     write_list(folder, entries, listed)
     sweep_parts(folder, entries)
     return [{"kind": name, "source_file": c.path, "what": c.what, "n_bytes": c.n_bytes} for c in changes] + [
-        {"kind": name, "source_file": k.path, "what": "gone", "n_bytes": k.n_bytes} for k in gone if not k.is_gone]
+        {"kind": name, "source_file": k.path, "what": "gone" if keep_gone else "dropped", "n_bytes": k.n_bytes} for k in gone if not (k.is_gone and keep_gone)]
 
 
 def _batches(folder, name, changes):
@@ -153,7 +166,7 @@ def _read_batch(folder, name, batch, place, entries, arguments):
     kind, number = KINDS[name], 1 + max((k.part for k in entries.values()), default=0)
     result = kind.read([c.path for c in batch], **arguments)
     first = 1 + max(entries, default=0)
-    new = {c.path: Known(first + i, name, c.path, c.n_bytes, c.modified_ns, c.node, c.sha256, number, _reader_of(arguments), False) for i, c in enumerate(batch)}
+    new = {c.path: Known(first + i, name, c.path, c.n_bytes, c.modified_ns, c.node, c.n_content, c.sha256, number, _reader_of(arguments), False) for i, c in enumerate(batch)}
     tables = {table: _own(frame, new) for table, frame in result._asdict().items()}
     if name == "network":
         for table in ("associations", "operations"):
@@ -208,15 +221,23 @@ def read_store(folder, *, site, since=None, until=None):
     """Store(hl7, dicom, network, audit, ris) of a folder that update_store wrote; each as its reader returns it, and None when never given.
 
     With `since` and `until`, instants with a zone, only rows from `since` on and before `until` and rows without time are read, by `message_at`,
-    `study_at`, `started_at` and `event_at`; exams of the RIS are read in full, and so are `rejected` and `sources`. Repeats are marked across all that the folder holds.
+    `study_at`, `started_at` and `event_at`; exams of the RIS are read in full, and so are `rejected` and `sources`. Repeats are marked across all that the folder
+    holds. OTHER_TIME_ZONE: the file was gone before the site's time zone was what it is now.
     """
     entries, listed = read_list(Path(folder))
+    if not isinstance(site, Site):
+        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
     if not entries:
         raise TableError(f"folder: no store in '{folder}'. Check the spelling, or make one with update_store.")
     bounds = [None if instant is None else pd.Timestamp(instant) for instant in (since, until)]
     for name, instant in zip(("since", "until"), bounds):
         if instant is not None and instant.tz is None:
             raise TableError(f"{name}: an instant with a time zone is needed, such as pd.Timestamp('2026-11-01', tz='{site.time_zone}').")
+    if None not in bounds and bounds[0] >= bounds[1]:
+        raise TableError("since, until: since must come before until.")
+    zone = next((k.reader.split()[1] for k in entries.values() if not k.is_gone and k.reader.split()[1] != site.time_zone), None)
+    if zone:
+        raise TableError(f"site: times of this store were read as {zone}, not {site.time_zone}; call update_store with this site first.")
     kinds = {k.kind for k in entries.values()}
     return Store(**{name: _read_kind(Path(folder), name, entries, listed[name], site, bounds) for name in KINDS if name in kinds})
 
@@ -235,6 +256,9 @@ def _read_kind(folder, name, entries, listed, site, bounds):
             for rows, code in kind.find_marks(keys):
                 rows = rows[is_read]
                 frame.loc[rows, "problems"] = [add_problem(text, code) for text in frame.loc[rows, "problems"]]
+        old_zone = frame["_file"].isin([k.number for k in mine if k.reader.split()[1] != site.time_zone])      # gone before the site's time zone was set right
+        if old_zone.any():
+            frame.loc[old_zone, "problems"] = [add_problem(text, "OTHER_TIME_ZONE") for text in frame.loc[old_zone, "problems"]]
         tables[table] = _named(frame, names, schema)
     if name == "hl7":
         tables["messages"] = name_accessions(tables["messages"], site)

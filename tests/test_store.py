@@ -1,5 +1,6 @@
 """A store gives back what reading everything at once gives, however often it is updated, and reads only what is new."""
 
+import gzip
 import os
 import shutil
 import signal
@@ -124,7 +125,7 @@ def test_rows_of_files_that_are_gone_stay_until_told_otherwise(tmp_path, store):
     assert store("hl7", logs) == {"2.hl7": "unchanged", "1.hl7": "gone"}
     assert store("hl7", logs) == {"2.hl7": "unchanged"}
     assert store.read().hl7.messages["message_control_id"].tolist() == ["1", "2"]
-    store("hl7", logs, keep_gone=False)
+    assert store("hl7", logs, keep_gone=False) == {"2.hl7": "unchanged", "1.hl7": "dropped"}
     assert store.read().hl7.messages["message_control_id"].tolist() == ["2"]
 
 
@@ -186,6 +187,44 @@ def test_the_part_of_a_log_that_was_read_is_not_counted_twice_after_rotation(tmp
     (logs / "server.log").write_bytes(b"".join(data[900:1500]))
     assert store("network", logs) == {"server.log": "new", "server.log.1": "grown"}
     same(store.read().network, pacs.read_dicom_log(logs, site=site))
+
+
+@pytest.mark.parametrize("kind", ["network", "hl7"])
+def test_a_log_that_is_packed_when_it_is_rotated_stays_one_log(tmp_path, store, site, kind):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    first, second = ((SAMPLES / "network" / "workstation_dcmqrscp.log").read_bytes().splitlines(keepends=True)[n:n + 600] for n in (0, 600)) if kind == "network" else (
+        [message(1).encode(), message(2).encode()], [message(3).encode()])
+    (logs / "a.log").write_bytes(b"".join(first[:-1]))
+    store(kind, logs)
+    with gzip.open(logs / "a.log.1.gz", "wb") as packed:
+        packed.write(b"".join(first))
+    (logs / "a.log").write_bytes(b"".join(second))
+    assert store(kind, logs) == {"a.log": "new", "a.log.1.gz": "grown"}
+    same(getattr(store.read(), kind), READERS[kind](logs, site=site))
+    plain = gzip.decompress((logs / "a.log.1.gz").read_bytes())
+    (logs / "a.log.1.gz").unlink()
+    (logs / "a.log.2").write_bytes(plain)
+    assert store(kind, logs) == {"a.log": "unchanged", "a.log.2": "moved"}
+
+
+def test_a_store_among_the_traces_does_not_read_itself(tmp_path, site):
+    (tmp_path / "a.hl7").write_text(message(1))
+    for _ in range(2):
+        done = pacs.update_store(tmp_path / "store", {"hl7": tmp_path}, site=site)
+        assert [Path(file).name for file in done["source_file"]] == ["a.hl7"]
+
+
+def test_times_read_in_another_zone_are_not_passed_off_as_this_ones(tmp_path):
+    here, there = pacs.Site(time_zone="America/Chicago"), pacs.Site(time_zone="UTC")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.hl7").write_text(message(name))
+    pacs.update_store(tmp_path / "store", {"hl7": [tmp_path / "a.hl7", tmp_path / "b.hl7"]}, site=there)
+    with pytest.raises(TableError, match="were read as UTC, not America/Chicago; call update_store"):
+        pacs.read_store(tmp_path / "store", site=here)
+    pacs.update_store(tmp_path / "store", {"hl7": tmp_path / "b.hl7"}, site=here)
+    got = pacs.read_store(tmp_path / "store", site=here).hl7.messages
+    assert list(zip(got["message_control_id"], got["message_at"].dt.hour, got["problems"])) == [("a", 8, "OTHER_TIME_ZONE"), ("b", 14, "")]
 
 
 def test_bounds_leave_out_rows_by_time_and_no_mark(tmp_path, store):
@@ -253,6 +292,12 @@ def test_two_updates_at_once_are_refused(tmp_path, store, monkeypatch):
 def test_a_mistake_of_the_caller_is_named(tmp_path, store, site):
     with pytest.raises(TableError, match="'hl8' is not one of .* Did you mean 'hl7'"):
         store("hl8", tmp_path)
+    for paths, options, words in (("logs", None, "paths: .*is needed, such as"), ({"HL7": tmp_path}, None, "'HL7' is not one of .* Did you mean 'hl7'"),
+                                  ({}, {"network": {"yaer": 1}}, "'yaer' is not one of .* Did you mean 'year'")):
+        with pytest.raises(TableError, match=words):
+            pacs.update_store(tmp_path / "store", paths, site=site, options=options)
+    with pytest.raises(TableError, match="site: a Site is needed, not NoneType"):
+        pacs.update_store(tmp_path / "store", {}, site=None)
     with pytest.raises(TableError, match="no store in"):
         pacs.read_store(tmp_path / "nothing", site=site)
 

@@ -5,13 +5,16 @@ import os
 from collections import defaultdict
 from typing import NamedTuple
 
-from .account import BLOCK_BYTES
+from .account import Blocks
 
 READ_AGAIN = ("new", "grown", "changed", "reread")
 
 
 class Known(NamedTuple):
-    """A file as the store read it: `node` is its device and number there, `part` holds its rows, `reader` is the version that read it."""
+    """A file as the store read it: `node` is its device and number there, `part` holds its rows, `reader` is the version that read it.
+
+    `sha256` is that of the `n_content` bytes that it holds, unpacked if it is gzip: a log that is packed when it is rotated stays the same log.
+    """
 
     number: int
     kind: str
@@ -19,6 +22,7 @@ class Known(NamedTuple):
     n_bytes: int
     modified_ns: int
     node: str
+    n_content: int
     sha256: str
     part: int
     reader: str
@@ -34,6 +38,7 @@ class Change(NamedTuple):
     n_bytes: int
     modified_ns: int
     node: str
+    n_content: int
     sha256: str
 
 
@@ -55,14 +60,14 @@ def find_changes(files, known, reader, *, may_grow):
         claimed[file] = free.pop(nodes[seen[file]].number)
     for file, k in claimed.items():
         what = "reread" if k.reader != reader else "unchanged" if k.path == file and not k.is_gone else "moved"
-        found[file] = Change(file, what, (k,), *seen[file], k.sha256)
+        found[file] = Change(file, what, (k,), *seen[file], k.n_content, k.sha256)
     by_size = defaultdict(list)
     for k in free.values():
         by_size[k.n_bytes].append(k)
     for file in [f for f in files if f not in claimed]:
-        near = free.values() if may_grow else by_size[seen[file][0]]
+        near = [k for k in (free.values() if may_grow else by_size[seen[file][0]]) if k.number in free and k.n_content and k.sha256]
         before = here.get(file)
-        found[file] = _compare(file, seen[file], before if before and before.number in free else None, [k for k in near if k.number in free and 0 < k.n_bytes <= seen[file][0]], reader, may_grow)
+        found[file] = _compare(file, seen[file], before if before and before.number in free else None, near, reader, may_grow)
         for k in found[file].known:
             free.pop(k.number, None)
     return [found[file] for file in files], list(free.values())
@@ -78,31 +83,29 @@ def _look(file):
 
 def _compare(file, seen, before, near, reader, may_grow):
     """The Change of a file that is not known by its size and time; `near` are the entries that may be it or its beginning."""
-    size = seen[0]
-    digests = _digests(file, {size, *(k.n_bytes for k in near)})
-    whole = digests.get(size, "")
-    held = [k for k in near if k.sha256 and digests.get(k.n_bytes) == k.sha256]
-    same = next((k for k in held if k.n_bytes == size), None)
+    digests, size, whole = _digests(file, {k.n_content for k in near})
+    held = [k for k in near if digests.get(k.n_content) == k.sha256]
+    same = next((k for k in held if k.n_content == size), None)
     if same:
         what = "reread" if same.reader != reader else "unchanged" if same.path == file and not same.is_gone else "moved"
-        return Change(file, what, (same,), *seen, whole)
-    if held:
-        return Change(file, "grown", tuple(held), *seen, whole)
-    is_same_thing = before is not None and (not may_grow or not before.n_bytes or not before.sha256)
-    return Change(file, "changed" if is_same_thing else "new", (before,) if is_same_thing else (), *seen, whole)
+        return Change(file, what, (same,), *seen, size, whole)
+    if held and may_grow:
+        return Change(file, "grown", tuple(held), *seen, size, whole)
+    is_same_thing = before is not None and (not may_grow or not before.n_content or not before.sha256)
+    return Change(file, "changed" if is_same_thing else "new", (before,) if is_same_thing else (), *seen, size, whole)
 
 
 def _digests(file, sizes):
-    """{size: sha256 of that many first bytes}, for those of `sizes` that can be read."""
-    found, digest, at = {}, hashlib.sha256(), 0
-    try:
-        with open(file, "rb") as stream:
-            for size in sorted(sizes):
-                while at < size and (piece := stream.read(min(BLOCK_BYTES, size - at))):
-                    digest.update(piece)
-                    at += len(piece)
-                if at == size:
-                    found[size] = digest.hexdigest()
-    except OSError:
-        pass        # the reader says so
-    return found
+    """`({size: sha256 of that many first bytes}, size and sha256 of all)` of what a file holds, unpacked if it is gzip; no sha256 when it cannot be read."""
+    found, digest, at, wanted = {}, hashlib.sha256(), 0, sorted(sizes)
+    blocks = Blocks(file, is_hashed=False)
+    for block in blocks:
+        start = 0
+        while wanted and wanted[0] <= at + len(block):
+            stop = wanted.pop(0) - at
+            digest.update(block[start:stop])
+            found[at + stop], start = digest.hexdigest(), stop
+        digest.update(block[start:])
+        at += len(block)
+    is_unread = any(row["code"] in ("PERMISSION", "IO_ERROR") for row in blocks.rejected)
+    return ({}, 0, "") if is_unread else (found, at, digest.hexdigest())
