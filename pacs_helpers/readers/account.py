@@ -11,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
+import pandas as pd
+
 from ..tables import REJECTED, SOURCES, AccountingError, TableError, conform
 
 INFLATE_LIMIT = 1 << 30
@@ -180,9 +182,14 @@ def _gather(results, n_units):
     return done
 
 
+def table_of(rows, schema):
+    """`conform` of many rows, made by column, which is faster."""
+    return conform({name: pd.array([row.get(name) for row in rows], dtype=kind) for name, (kind, _) in schema.items()}, schema)
+
+
 def close_account(rejected, sources, *, unit):
     """`(rejected, sources)` as tables, after checking the law of the unit, "bytes" or "files"; AccountingError when it is broken."""
-    rejected, sources = conform(rejected, REJECTED), conform(sources, SOURCES)
+    rejected, sources = table_of(rejected, REJECTED), table_of(sources, SOURCES)
     if unit == "bytes":
         left = sources["n_bytes"] - sources["n_bytes_in_rows"] - sources["n_bytes_rejected"] - sources["n_bytes_framing"]
         wrong = sources.loc[left != 0, "source_file"]

@@ -12,7 +12,8 @@ PADDING = " \0"
 _LATIN = {"latin_1", "iso8859_2", "iso8859_3", "iso8859_4", "iso_ir_148"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _C1 = re.compile(r"[\x80-\x9f]")
-_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_UID = re.compile(r"(?:0|[1-9][0-9]*+)(?:\.(?:0|[1-9][0-9]*+))++")
+_RAW_UID = re.compile(_UID.pattern.encode() + rb"\0?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,12}")
 _WARNINGS = threading.Lock()    # catch_warnings is not safe between threads
 
@@ -47,7 +48,7 @@ def decode(raw, charset):
         return _guess(raw), "CHARSET_MISMATCH"
     # By chance UTF-8 bytes are good Cyrillic, Thai or Katakana too: there only control characters give them away.
     doubtful = encodings[0] in _LATIN or _C1.search(text)
-    return (_guess(raw), "CHARSET_MISMATCH") if doubtful and _is_utf8(raw) else (text, "")
+    return (_guess(raw), "CHARSET_MISMATCH") if doubtful and _guess(raw) != raw.decode("latin-1") else (text, "")
 
 
 def _with_escapes(raw, encodings):
@@ -56,24 +57,25 @@ def _with_escapes(raw, encodings):
         return decode_bytes(raw, encodings, TEXT_VR_DELIMS), "CHARSET_MISMATCH" if doubts else ""
 
 
-def _is_utf8(raw):
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _guess(raw):
-    return raw.decode("utf-8" if _is_utf8(raw) else "latin-1")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
-@lru_cache(maxsize=1 << 16)
 def show(raw, vr, charset):
     """`(shown, codes, spelled)`: a raw value as the table shows it, and its own spelling where that differs by more than a pad.
 
     `spelled` is None where it does not, and the bytes one by one where the character set is in doubt.
     """
+    if vr == "UI" and len(raw) <= MAX_VALUE_LEN["UI"] and _RAW_UID.fullmatch(raw):      # of which no file has the last one's
+        return raw.rstrip(b"\0").decode("ascii"), (), None
+    return _shown(raw, vr, charset)
+
+
+@lru_cache(maxsize=1 << 16)
+def _shown(raw, vr, charset):
     text, doubt = decode(raw, charset)
     shown, codes = clean(text, vr)
     if doubt:

@@ -49,6 +49,11 @@ def walk(read_at, start, size, *, implicit, big, wanted, opened, passed=None):
     return reader.values, reader.items, list(dict.fromkeys(reader.codes)), reached
 
 
+def first(values, tag):
+    """The first raw value of a tag, b"" where there is none."""
+    return values.get(tag, [b""])[0]
+
+
 class _Walk:
     # The levels are a list, not recursion: a file may nest thousands deep.
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -9,9 +10,11 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from ..schemas import NOT_IMAGES
 from ..tables import add_problem
 from .dicomtext import PADDING, character_set, clean, decode, show
+from .elements import ALL_READ, first
 from .times import parse_dicom_time, parse_time
 
 PERFORMED_STEP_CLASS = "1.2.840.10008.3.1.2.3.3"
+_moment = lru_cache(1 << 16)(parse_dicom_time)
 
 _TEXTS = {
     "sop_instance_uid": "SOPInstanceUID", "sop_class_uid": "SOPClassUID", "study_instance_uid": "StudyInstanceUID",
@@ -55,9 +58,10 @@ OPENED = {_TAG[k]: frozenset(_TAG[i] for i in (*inside, "SpecificCharacterSet"))
 
 
 # What differs between the images of a series; the rest of a row is made once.
-_OWN_TEXTS, _OWN_INSTANTS = ("sop_instance_uid", "instance_number"), ("acquired_at", "created_at")
-OWN = frozenset(_TAG[k] for k in (*(_TEXTS[c] for c in _OWN_TEXTS), *(k for c in _OWN_INSTANTS for k in _INSTANTS[c]), "AcquisitionDateTime"))
+_OWN_TEXTS, _OWN_INSTANTS = ("sop_instance_uid", "instance_number"), {c: _INSTANTS[c] for c in ("acquired_at", "created_at")}
+OWN = frozenset(_TAG[k] for k in (*(_TEXTS[c] for c in _OWN_TEXTS), *(k for pair in _OWN_INSTANTS.values() for k in pair), "AcquisitionDateTime"))
 _META = [_TAG[k] for k in ("TransferSyntaxUID", "SourceApplicationEntityTitle", "MediaStorageSOPClassUID")]
+_CHARSET = _TAG["SpecificCharacterSet"]
 _MOST_SERIES = 4096
 _SERIES = {}        # what tells rows apart that differ in more than the columns of `_own` -> (row, raw)
 
@@ -76,20 +80,22 @@ def header_row(found, zone):
     if _TAG[_WORKLIST] in found.items and _TAG["SOPInstanceUID"] not in found.values:
         return "rejected", ("WORKLIST_ENTRY", "a modality worklist entry, not an image; leave the worklist folder out")
     own, doubts, raw = _own(found, zone) if found.likeness else (None, None, None)
-    series = (zone, found.likeness, doubts, *found.codes, *[_first(found.meta, tag) for tag in _META]) if found.likeness else None
+    series = (zone, found.likeness, doubts, *found.codes, *[first(found.meta, tag) for tag in _META]) if found.likeness else None
     known = _SERIES.get(series)
     if known:
         row = {**known[0], **own}
-        return "instances", {**row, "raw": _shown_raw({**known[1], **raw})} if raw else row
+        if raw:
+            row["raw"] = _shown_raw(tuple({**known[1], **raw}.items()))
+        return "instances", row
     notes = _Notes(list(found.codes), {}, [])
     sop_class = _text(found, "", "SOPClassUID", _Notes([], {}, [])) or _meta(found, "MediaStorageSOPClassUID")
     is_step = sop_class == PERFORMED_STEP_CLASS or (not sop_class and _TAG["PerformedProcedureStepStatus"] in found.values)
     row = (_step if is_step else _instance)(found, notes, zone)
-    notes.codes.append(character_set(_charset(found.values))[1])
+    notes.codes.append(character_set(first(found.values, _CHARSET))[1])
     row["problems"] = " ".join(c for c in dict.fromkeys(notes.codes) if c)
     if not is_step:
         row["precision"] = " ".join(notes.precision)
-        row["raw"] = _shown_raw(notes.raw)
+        row["raw"] = _shown_raw(tuple(notes.raw.items()))
         if series:
             if len(_SERIES) >= _MOST_SERIES:
                 _SERIES.clear()
@@ -110,22 +116,16 @@ def answer_row(found, zone):
                    "n_instances": int(count) if count.isdigit() and len(count) <= 12 else None}
 
 
-def _shown_raw(raw):
-    return json.dumps(raw, ensure_ascii=False) if raw else ""
-
-
-def _first(values, tag):
-    return values.get(tag, [b""])[0]
+@lru_cache(1 << 14)
+def _shown_raw(pairs):
+    return json.dumps(dict(pairs), ensure_ascii=False) if pairs else ""
 
 
 def _own(found, zone):
     """`(columns, doubts, raw)` of what differs between the images of a series."""
     notes = _Notes([], {}, [])
     row = {column: _text(found, column, _TEXTS[column], notes) for column in _OWN_TEXTS}
-    row.update(_instants(found, {column: _INSTANTS[column] for column in _OWN_INSTANTS}, notes, zone))
-    acquired = _acquisition_datetime(found, notes, zone)
-    if acquired:
-        row["acquired_at"] = acquired
+    row.update(_instants(found, _OWN_INSTANTS, notes, zone))
     return row, (*notes.codes, *notes.precision, *notes.raw, row["sop_instance_uid"] == ""), notes.raw
 
 
@@ -139,11 +139,7 @@ def _instance(found, notes, zone):
     row["requested_accession_numbers"] = _of_items(found, _REQUEST, "AccessionNumber", notes)
     row["requested_procedure_ids"] = _of_items(found, _REQUEST, "RequestedProcedureID", notes)
     row["n_frames"] = _n_frames(found, notes)
-    row.update(_instants(found, _INSTANTS, notes, zone))
-    acquired = _acquisition_datetime(found, notes, zone)
-    if acquired:
-        row["acquired_at"] = acquired
-    return row
+    return {**row, **_instants(found, _INSTANTS, notes, zone)}
 
 
 def _step(found, notes, zone):
@@ -154,30 +150,26 @@ def _step(found, notes, zone):
     return {**row, **_instants(found, _STEP_INSTANTS, notes, zone)}
 
 
-def _charset(values):
-    return values.get(_TAG["SpecificCharacterSet"], [b""])[0]
-
-
 def _plain(found, keyword):
     """The first value as text of the default repertoire, for dates, times and numbers."""
-    return found.values.get(_TAG[keyword], [b""])[0].decode("latin-1").strip(PADDING)
+    return first(found.values, _TAG[keyword]).decode("latin-1").strip(PADDING)
 
 
 def _meta(found, keyword):
-    return clean(found.meta.get(_TAG[keyword], [b""])[0].decode("latin-1"), _VR[keyword])[0]
+    return clean(first(found.meta, _TAG[keyword]).decode("latin-1"), _VR[keyword])[0]
 
 
 def _text(found, column, keyword, notes):
     values = found.values.get(_TAG[keyword])
     if not values:
         return ""
-    charset = _charset(found.values)
+    charset = first(found.values, _CHARSET)
     shown, codes, spelled = show(values[0], _VR[keyword], charset)
     notes.codes.extend(codes)
     if column in _SINGLE and "\\" in (shown if spelled is None else spelled):
         notes.codes.append("MULTI_VALUE")
     if len(values) > 1:
-        notes.raw[column] = [decode(v, charset)[0].strip(PADDING) for v in values]
+        notes.raw[column] = tuple(decode(v, charset)[0].strip(PADDING) for v in values)
     elif spelled is not None:
         notes.raw[column] = spelled
     return shown
@@ -187,7 +179,7 @@ def _of_items(found, sequence, keyword, notes):
     """The distinct values in the items of a top-level sequence, in their order, space-separated."""
     texts = []
     for item in found.items.get(_TAG[sequence], []):
-        shown, codes, _ = show(item.get(_TAG[keyword], [b""])[0], _VR[keyword], _charset(item) or _charset(found.values))
+        shown, codes, _ = show(first(item, _TAG[keyword]), _VR[keyword], first(item, _CHARSET) or first(found.values, _CHARSET))
         notes.codes.extend(codes)
         texts.append(shown)
     return " ".join(dict.fromkeys(filter(None, texts)))
@@ -226,15 +218,17 @@ def _instants(found, pairs, notes, zone):
     offset = _offset(found, notes)
     row = {}
     for column, words in pairs.items():
-        date, time = (_plain(found, w) for w in words)
-        parsed = parse_dicom_time(date, time, zone, offset) if _is_read(found, words) else (None, "", "")
+        date, time = _plain(found, words[0]), _plain(found, words[1])
+        parsed = _moment(date, time, zone, offset) if date and _is_read(found, words) else (None, "", "")
         row[column] = _noted(column, parsed, f"{date} {time}".strip(), notes)
+    if "acquired_at" in pairs and (acquired := _acquisition_datetime(found, notes, zone)):
+        row["acquired_at"] = acquired
     return row
 
 
 def _is_read(found, words):
     """Whether reading got past the parts of a time and the offset: without them it would be another instant."""
-    return found.reached >= max(_TAG[w] for w in (*words, "TimezoneOffsetFromUTC"))
+    return found.reached == ALL_READ or found.reached >= max(_TAG[w] for w in (*words, "TimezoneOffsetFromUTC"))
 
 
 def _acquisition_datetime(found, notes, zone):

@@ -3,25 +3,24 @@
 import hashlib
 import os
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from io import FileIO
 from typing import NamedTuple
 
 import pandas as pd
 
 from ..site import Site
-from ..tables import INSTANCES, PERFORMED_STEPS, TableError, add_problem, conform
-from .account import INFLATE_LIMIT, close_account, list_files, read_bytes, reject, run_over, source_row
+from ..tables import INSTANCES, PERFORMED_STEPS, TableError, add_problem
+from .account import INFLATE_LIMIT, Blocks, close_account, list_files, read_bytes, reject, run_over, source_row, table_of
 from .dicomjson import is_json, read_objects
 from .headerrows import OPENED, OWN, WANTED, answer_row, header_row
 from .part10 import read_elements
 from .zipped import is_zip, read_members
 
-BATCH = 200                 # files of one work unit
+BATCH = 64                  # files of one work unit, open at once
 LIKE_LOG_BYTES = 40_000     # reading one header costs about what this much of a log costs
 IN_MEMORY = 16 << 20        # longer files are read in pieces
 HEADER_BYTES = 1 << 14      # most headers are shorter
-OPENED_AHEAD = 64
 ANSWER = "answer "          # marks what tells of an instance and is not a copy of it
 
 
@@ -65,29 +64,26 @@ def gather_headers(path, *, site, executor=None, hash_files=True):
                 if table == "instances":
                     contents.append(content)
     rejected, sources = close_account([*rejected, *tables["rejected"]], tables["sources"], unit="files")
-    return Headers(conform(tables["instances"], INSTANCES).assign(_content=pd.Series(contents, dtype="str")), conform(tables["performed_steps"], PERFORMED_STEPS), rejected, sources)
+    instances = table_of(tables["instances"], INSTANCES).assign(_content=pd.Series(contents, dtype="str"))
+    return Headers(instances, table_of(tables["performed_steps"], PERFORMED_STEPS), rejected, sources)
 
 
 def read_files(unit):
     """`([(table name, row, sha256 of the content or ""), ...], source row)` of each file of `(files, time zone, whether to hash)`."""
     files, zone, is_hashed = unit
-    return [_read_file(file, opened, zone, is_hashed) for file, opened in _opened_ahead(files)]
+    opened = [_open(file) for file in files]        # all of them, so that the disk fetches the next headers while one is read
+    return [_read_file(file, stream, zone, is_hashed) for file, stream in zip(files, opened, strict=True)]
 
 
-def _opened_ahead(files):
-    """`(file, stream or the OSError)`, opened early so that the disk fetches the next headers while this one is read."""
-    waiting = deque()
-    for file in files:
-        try:
-            opened = FileIO(file)
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(opened.fileno(), 0, HEADER_BYTES, os.POSIX_FADV_WILLNEED)
-        except OSError as error:
-            opened = error
-        waiting.append((file, opened))
-        if len(waiting) == OPENED_AHEAD:
-            yield waiting.popleft()
-    yield from waiting
+def _open(file):
+    """The stream, or the OSError."""
+    try:
+        stream = FileIO(file)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(stream.fileno(), 0, HEADER_BYTES, os.POSIX_FADV_WILLNEED)
+        return stream
+    except OSError as error:
+        return error
 
 
 def _read_file(file, opened, zone, is_hashed):
@@ -176,12 +172,13 @@ def _row_of(file, read_at, size, zone, faults=()):
         if found.reached < max(WANTED):
             return "rejected", reject(file, 0, size, "TOO_LARGE_INFLATED", f"no whole header in the first {size >> 20} MB; unpack it and load the folder")
         found = found._replace(codes=[c for c in found.codes if c != "PIXELS_TRUNCATED"])
-    table, row = header_row(found._replace(codes=[*faults, *found.codes]), zone)
+    table, row = header_row(found._replace(codes=[*faults, *found.codes]) if faults else found, zone)
     if table == "rejected":
         return table, reject(file, 0, size, *row)
     if table == "instances":
         row["n_bytes"] = size
-    return table, {**row, "source_file": file, "source_offset": 0}
+    row["source_file"], row["source_offset"] = file, 0
+    return table, row
 
 
 def find_copies(instances):
@@ -197,8 +194,7 @@ def find_copies(instances):
 
 
 def _content(file):
-    try:
-        with FileIO(file) as stream:
-            return _sha256(stream)
-    except OSError:     # gone since its header was read: no copy of anything
-        return file
+    blocks = Blocks(file)
+    for _ in blocks:
+        pass
+    return blocks.digest or file        # gone since its header was read: no copy of anything

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from .elements import ALL_READ, LONG_VRS, NOTHING_READ, UNDEFINED, walk
+from .elements import ALL_READ, LONG_VRS, NOTHING_READ, UNDEFINED, first, walk
 from .layouts import Layouts
 
 INFLATE_LIMIT = 32 << 20
@@ -51,10 +51,10 @@ def read_elements(read_at, size, wanted, opened, own=frozenset(), *, is_remember
         return None, _NOT_DICOM
     if at >= size:
         return None, ("NO_DATASET", "preamble and nothing after it; ask for the file again")
-    if MediaStorageDirectoryStorage.encode() in _first(meta, _MEDIA_CLASS):
+    if MediaStorageDirectoryStorage.encode() in first(meta, _MEDIA_CLASS):
         return None, _INDEX
     codes += _meta_codes(meta, start, at)
-    syntax = _first(meta, _SYNTAX).decode("latin-1").strip(" \0")
+    syntax = first(meta, _SYNTAX).decode("latin-1").strip(" \0")
     is_capped = False
     if syntax in _DEFLATED:
         data, is_capped = _inflate(read_at(at, size - at))
@@ -74,10 +74,8 @@ def read_elements(read_at, size, wanted, opened, own=frozenset(), *, is_remember
         return None, _INDEX
     if not values and (start == 0 or reached <= NOTHING_READ):
         return None, ("NO_DATASET", "no element of the header can be read; ask for the file again") if start else _NOT_DICOM
-    known = None
-    if is_remembered and not found and reached == ALL_READ:
-        known = _MET.learn(read_at, at, size, encoding, passed, (values, items), own)
-    return Elements(meta, values, items, list(dict.fromkeys(codes + found)), reached, known and known[2]), None
+    known = is_remembered and not found and reached == ALL_READ and _MET.learn(read_at, at, size, encoding, passed, (values, items), own)
+    return Elements(meta, values, items, list(dict.fromkeys(codes + found)), reached, known[2] if known else None), None
 
 
 def _start(head):
@@ -110,13 +108,9 @@ def _read_meta(head, at):
 def _meta_codes(meta, start, at):
     if not meta:
         return ["NO_META"]
-    declared = _first(meta, _GROUP_LENGTH)
+    declared = first(meta, _GROUP_LENGTH)
     codes = ["META_LENGTH_WRONG"] if len(declared) == 4 and int.from_bytes(declared, "little") != at - start - 12 else []
-    return codes if _first(meta, _SYNTAX).strip(b" \0") else [*codes, "NO_TRANSFER_SYNTAX"]
-
-
-def _first(values, tag):
-    return values.get(tag, [b""])[0]
+    return codes if first(meta, _SYNTAX).strip(b" \0") else [*codes, "NO_TRANSFER_SYNTAX"]
 
 
 def _inflate(packed):

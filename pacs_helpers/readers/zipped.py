@@ -82,7 +82,7 @@ def _unlisted(stream):
         stream.seek(at)
         head = stream.read(30).ljust(30, b"\0")
         flags, method, packed, n_name, n_extra = struct.unpack("<6xHH8xL4xHH", head)
-        if not head.startswith(_LOCAL) or flags & 1 or method not in (0, 8) or (method == 0 and flags & 8):
+        if not head.startswith(_LOCAL) or not n_name or flags & 1 or method not in (0, 8) or (method == 0 and flags & 8):
             break
         name = stream.read(n_name).decode("utf-8" if flags & 0x800 else "cp437", "replace")
         at += 30 + n_name + n_extra

@@ -159,7 +159,7 @@ def test_a_file_cut_anywhere_is_accounted_for(tmp_path, content):
     accounted(load(tmp_path, *cuts), cuts)
 
 
-@given(at=st.integers(0, 500), noise=st.binary(max_size=20))
+@given(at=st.integers(0, 500), noise=st.binary(max_size=20).filter(lambda noise: noise[:2] != b"PK"))       # an archive has a line for each member
 def test_noise_anywhere_is_accounted_for_and_reading_twice_gives_the_same(tmp_path_factory, at, noise):
     content = part10(dataset(last=ICON))
     content = content[:at] + noise + content[at:]
