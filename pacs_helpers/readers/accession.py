@@ -5,9 +5,10 @@ import pandas as pd
 
 from ..site import ACCESSION_FIELDS, SH_LENGTH
 from ..tables import TableError
+from .hl7lines import hashes_of
 
 _ORDERED = list(ACCESSION_FIELDS)
-_EXAM = ["patient_id", "procedure_code", "observed_at"]
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def measure_accession_fields(messages, site, dicom_accession_numbers=()):
@@ -19,10 +20,10 @@ def measure_accession_fields(messages, site, dicom_accession_numbers=()):
     """
     known = {site.clean_accession(a) for a in dicom_accession_numbers} - {""}
     is_about_orders = messages["message_type"].isin(["ORM", "OMG", "OMI", "ORU", "SIU"]).to_numpy(bool)
-    exams = np.zeros(len(messages), np.int64)
-    for column in _EXAM:
-        codes, distinct = messages[column].factorize()
-        exams = pd.factorize(exams * (len(distinct) + 1) + codes)[0]
+    exams = messages["observed_at"].factorize()[0].astype(np.uint64)
+    for column in ("patient_id", "procedure_code"):
+        exams = exams * _MIX + hashes_of(messages[column])
+    exams = pd.factorize(exams)[0]
     rows = [_measure(name, messages[ACCESSION_FIELDS[name]], is_about_orders, exams, known, site) for name in _ORDERED]
     table = pd.DataFrame(rows)
     fixed = site.hl7_field.removesuffix(".1")
@@ -41,10 +42,9 @@ def measure_accession_fields(messages, site, dicom_accession_numbers=()):
 
 
 def _measure(name, values, is_about_orders, exams, known, site):
-    codes, distinct = values.factorize()
-    is_filled = is_about_orders & (values != "").to_numpy(bool)
-    distinct = pd.Series(distinct[np.bincount(codes[is_filled], minlength=len(distinct)) > 0], dtype="str")
-    n_filled, n, n_about, n_exams = int(is_filled.sum()), len(distinct), int(is_about_orders.sum()), np.count_nonzero(np.bincount(exams[is_filled], minlength=1))
+    filled = np.flatnonzero(is_about_orders & (values != "").to_numpy(bool))
+    distinct = values.iloc[filled[~pd.Series(hashes_of(values)[filled]).duplicated().to_numpy()]]
+    n_filled, n, n_about, n_exams = len(filled), len(distinct), int(is_about_orders.sum()), np.count_nonzero(np.bincount(exams[filled], minlength=1))
     return {
         "field": name, "n_filled": n_filled, "share_filled": n_filled / n_about if n_about else 0.0,
         "n_distinct": n, "share_unique": min(1.0, n / n_exams) if n_exams else 0.0,

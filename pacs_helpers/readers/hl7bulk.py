@@ -23,13 +23,12 @@ def plain_columns(plain, site, place):
     block.read_person()
     block.read_order()
     block.read_statuses()
-    message = block.rows.message
-    n = len(message)
+    message, n = block.rows.message, len(block.rows.message)
     nothing, filled = _texts(n), {name: piece for name, piece in block.pieces.items() if block.length[piece].any()}
     taken = block.take(np.concatenate([*filled.values(), np.empty(0, int)]))
     columns = {**dict.fromkeys(block.pieces, nothing), **{name: taken.slice(i * n, n) for i, name in enumerate(filled)}, **block.columns, **block.notes()}
     columns |= {"direction": nothing, "peer": nothing, "_found": nothing, "received_at": np.full(n, MISSING), "source_offset": plain.starts[plain.first[message]] + place,
-                "_is_half": (plain.has_start != plain.has_end)[message], "_digest": pa.nulls(n, pa.binary(16)), "_stop": plain.stops[message] + place}
+                "_is_half": (plain.has_start != plain.has_end)[message], "_digest": pa.nulls(n, pa.binary()), "_stop": plain.stops[message] + place}
     keep = ~plain.is_slow[message]
     if not keep.all():
         mask = pa.array(keep)
@@ -41,10 +40,6 @@ def _bytes_that_are(mark, words):
     """The high bit of each of eight bytes that is the mark."""
     low, words = np.uint64(0x7F7F7F7F7F7F7F7F), words ^ mark
     return ~(((words & low) + low) | words | low)
-
-
-def _names_a_study(field):
-    return bool(field) and names_a_study(field[0].decode("utf-8", "replace"))
 
 
 def _texts(n):
@@ -70,9 +65,7 @@ class _Block:
         """What is wrong with MSH-18 of each message, as its place in _CHARSETS; None takes judgment."""
         problems, cut = np.zeros(len(self.plain.places), np.int8), self.cut
         holders = np.flatnonzero(self.plain.has_others & ~self.plain.is_slow)
-        if not len(holders):
-            return problems
-        segment = self.rows.segment["MSH"][self.rows.first[holders]]
+        segment = self.rows.segment.get("MSH", holders)[self.rows.first[holders]]      # without any MSH there are no holders either
         begin, end = (cut.marks[np.minimum(cut.pipes[cut.pipe[segment] + n], cut.end[segment])] for n in (16, 17))
         sets = spans_of(cut.joined, begin + (begin < end), end).dictionary_encode()
         problems[holders] = np.array([_CHARSETS.index(charset_problem(one.encode())) for one in sets.dictionary.to_pylist()], np.int8)[sets.indices.to_numpy()]
@@ -170,8 +163,7 @@ class _Block:
             others = pc.utf8_rtrim(pc.binary_join_element_wise(others, spans_of(cut.joined, starts, stops), " "), " ")
         is_odd &= has_person
         found = [self._ids_of(row) for row in np.flatnonzero(is_odd).tolist()]
-        names = ("patient_id", "issuer_of_patient_id", "other_patient_ids")
-        for name, column, new in zip(names, (*ids, others), zip(*found) if found else ((),) * 3):
+        for name, column, new in zip(("patient_id", "issuer_of_patient_id", "other_patient_ids"), (*ids, others), zip(*found) if found else ((),) * 3):
             self.columns[name] = pc.replace_with_mask(column, pa.array(is_odd), pa.array(new, pa.string())) if found else column
         self.doubts.append((("", "EMPTY_ID"), has_person & (pc.binary_length(self.columns["patient_id"]).to_numpy() == 0)))
 
@@ -204,7 +196,7 @@ class _Block:
             rest = rest[end == 0]
         may[rest] = True
         named = np.flatnonzero(may)
-        may[named] = [_names_a_study(plain.data[a:b].split(b"|", 4)[3:4]) for a, b in zip(plain.starts[lines[named]].tolist(), plain.ends[lines[named]].tolist())]
+        may[named] = [names_a_study(b"".join(plain.data[a:b].split(b"|", 4)[3:4]).decode("utf-8", "replace")) for a, b in zip(plain.starts[lines[named]].tolist(), plain.ends[lines[named]].tolist())]
         return may
 
     def read_statuses(self):
@@ -229,12 +221,9 @@ class _Block:
         n_seen = self.columns["n_observations"]
         source = np.where(n_seen > 0, np.arange(len(last)), last)
         wanted = (self.length[piece] == 0) & (kind != self.cut.empty) & ~is_order & (n_seen[source] > 0)
-        values = self.take(piece)
-        if not wanted.any():
-            return values
         bounds = np.searchsorted(rows.row, [source[wanted], source[wanted] + 1])
         found = [self._observed_status(rows.observation[a:b].tolist()) for a, b in bounds.T.tolist()]
-        return pc.replace_with_mask(values, pa.array(wanted), pa.array(found, pa.string()))
+        return pc.replace_with_mask(self.take(piece), pa.array(wanted), pa.array(found, pa.string()))
 
     def _observed_status(self, lines):
         notes = Notes(MARKS, [], self.site.time_zone, None)

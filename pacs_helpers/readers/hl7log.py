@@ -17,6 +17,7 @@ from ..tables import COUNT, INSTANT, MESSAGES, TEXT, TableError, add_problem, co
 from .accession import fill_accession_numbers, measure_accession_fields
 from .account import Blocks, close_account, list_files, reject, run_over, source_row
 from .hl7find import FRAMING, GAP, ROW
+from .hl7lines import hashes_of
 from .hl7parts import CAPTURES, digest_of, parts_of, read_part
 
 _SENDER = ["sending_application", "sending_facility", "message_control_id"]
@@ -190,10 +191,8 @@ def find_repeats(messages, numbers, digests_of):
     `numbers` count the messages; `digests_of` gives those of the messages that begin at some rows.
     """
     first = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
-    control = messages["message_control_id"].iloc[first].factorize()[0]
-    alike = np.flatnonzero(np.bincount(control)[control] > 1)      # others are no copies
-    if not len(alike):
-        return []
+    control = pd.Series(hashes_of(messages["message_control_id"])[first])      # the texts themselves would take ten times the memory
+    alike = np.flatnonzero(control.duplicated(keep=False))      # others are no copies
     is_copy = np.zeros(len(first), bool)
     is_copy[alike] = pd.Series(digests_of(first[alike])).duplicated().to_numpy()
     originals = messages[_SENDER].iloc[first[alike[~is_copy[alike]]]]

@@ -196,7 +196,7 @@ def _add_columns(part, columns):
 def _column(name, values):
     kind = MESSAGES[name][0] if name in MESSAGES else TEXT
     if name == "_digest":
-        return pa.array(values, pa.binary(16))
+        return pa.array(values, pa.binary())
     if kind == TEXT and name not in ("_stop", "_is_half"):
         return pa.array([v or "" for v in values], pa.string())
     if kind == INSTANT:
@@ -249,7 +249,7 @@ def read_frames(frames, site):
         plain.is_slow |= (plain.places != starts[holders]) | (plain.stops != starts[holders + 1]) | ~plain.has_end
         if not plain.is_slow.all():
             columns = plain_columns(plain, site, 0)
-            columns["_digest"] = pa.array([digest_of(raw[i]) for i in number_at(columns["source_offset"]).tolist()], pa.binary(16))
+            columns["_digest"] = pa.array([digest_of(raw[i]) for i in number_at(columns["source_offset"]).tolist()], pa.binary())
             is_read[holders[~plain.is_slow]] = True
     faults = []
     for i in np.flatnonzero(~is_read).tolist():

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pacs_helpers.readers import account, hl7parts
+from pacs_helpers.readers.hl7lines import hashes_of
 from pacs_helpers.readers.hl7log import read_hl7_log
 from pacs_helpers.site import Site
 
@@ -114,3 +115,11 @@ def test_copies_are_found_in_other_files_frames_and_line_ends(tmp_path):
     copies = [""] * 50 + ["DUPLICATE_MESSAGE"] * 49 + [""] + ["DUPLICATE_MESSAGE"] * 9
     reused = {7, 57, 99, 108}
     assert told == [f"{copy} CONTROL_ID_REUSED".strip() if i in reused else copy for i, copy in enumerate(copies)]
+
+
+def test_a_text_has_one_number_wherever_it_stands():
+    texts = ["", "a", "b", "ab", "ba", "12345678", "123456789", "1234567890123456", "x12345678", "é" * 9, "a\0"]
+    hashes = hashes_of(pd.Series(texts * 2, dtype="str")).tolist()
+    assert hashes[:11] == hashes[11:] and len(set(hashes)) == 11 - 1      # nulls at the end do not count, and are no part of a value
+    many = pd.Series([str(n) for n in range(70_000)], dtype="str")
+    assert len(set(hashes_of(many).tolist())) == 70_000 and hashes_of(many.iloc[66_000:]).tolist() == hashes_of(many)[66_000:].tolist()
