@@ -24,21 +24,32 @@ class Moment(NamedTuple):
     problem: str
 
 
+class State(SimpleNamespace):
+    """What is known so far of one thing. Two are equal only when they are one."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+
 def new_record(numbers, *, has_pid=False):
     """The state of one program. `numbers` counts the associations of the load; `has_pid`: keys are process ids, children may be forked."""
     return SimpleNamespace(numbers=numbers, has_pid=has_pid, associations=[], operations=[], pending=[], pools=[],
                            dumps={}, asking={}, stores=[], closed=[], n_acknowledged=0, n_cleaned=0)
 
 
-def receive(record, key, moment, **fields):
-    """A new association, not yet accepted or refused."""
+def receive(record, key, moment, *, is_named=True, **fields):
+    """A new association, not yet accepted or refused. `is_named`: no line with its titles is to come."""
     row = {"association_id": f"{moment.file}#{next(record.numbers)}", "started_at": moment.at, "n_bytes_source": "missing",
            "is_ambiguous": False, "source_file": moment.file, "source_offset": moment.offset, "problems": moment.problem}
-    association = SimpleNamespace(row=row, key=key, operations=[], is_counted=False)
+    association = State(row=row, key=key, operations=[], is_counted=False, is_named=is_named)
     describe(association.row, **fields)
     record.associations.append(association)
     record.pending.append(association)
     return association
+
+
+def asking(record, key, moment, **fields):
+    """The first association of the key that is neither accepted nor refused, a new one without any."""
+    return next((a for a in record.pending if a.key == key), None) or receive(record, key, moment, **fields)
 
 
 def describe(row, **fields):
@@ -54,7 +65,7 @@ def describe(row, **fields):
 
 def acknowledge(record, key, moment, *, is_sub=False):
     """Nothing; the association of the key is accepted. `is_sub`: it is one of the program's own, served by no new child."""
-    association = next((a for a in record.pending if a.key == key), None) or receive(record, key, moment)
+    association = asking(record, key, moment)
     record.pending.remove(association)
     record.n_acknowledged += not is_sub
     pool = next((p for p in record.pools if key in p.speakers), None)
@@ -67,7 +78,7 @@ def acknowledge(record, key, moment, *, is_sub=False):
 
 
 def _new_pool(record, speakers):
-    pool = SimpleNamespace(members=[], speakers=speakers, ends=[], operations=[], is_mixed=False, n_marked=0, is_getting=False, is_partly_read=False)
+    pool = State(members=[], speakers=speakers, ends=[], operations=[], is_mixed=False, n_marked=0, is_getting=False, is_partly_read=False)
     record.pools.append(pool)
     return pool
 
@@ -105,7 +116,7 @@ def request(record, pool, service, moment, **fields):
     row = {"service": service, "started_at": moment.at, "n_bytes_source": "missing", "association_id": "",
            "source_file": moment.file, "source_offset": moment.offset, "problems": moment.problem}
     describe(row, **fields)
-    operation = SimpleNamespace(row=row, told=set(), is_open=True, is_reversed=False, destination="", number="", dots=0)
+    operation = State(row=row, told=set(), is_open=True, is_reversed=False, destination="", number="", dots=0)
     if pool.is_mixed:
         row["problems"] = add_problem(row["problems"], "AMBIGUOUS_ASSOCIATION")
     else:
@@ -114,6 +125,15 @@ def request(record, pool, service, moment, **fields):
         pool.members[0].operations.append(operation)
     pool.operations.append(operation)
     record.operations.append(operation)
+    return operation
+
+
+def tell(record, pool, teller, service, moment, **fields):
+    """The operation that a request line or a dumped request is about: a log may have both, in either order."""
+    half_told = (o for o in pool.operations if o.is_open and o.row["service"] == service and o.told == {"line", "dump"} - {teller})
+    operation = next(half_told, None) or request(record, pool, service, moment)
+    describe(operation.row, **fields)
+    operation.told.add(teller)
     return operation
 
 
@@ -196,12 +216,14 @@ def _settle(pool):
         if moments[0]:
             row["ended_at"] = moments[0].at
             row["problems"] = " ".join(dict.fromkeys([*row["problems"].split(), *moments[0].problem.split()]))
-    members = [a.row for a in pool.members]
-    for operation in [*pool.operations, *[o for a in pool.members for o in a.operations]]:
-        own = [m for m in members if m["association_id"] == operation.row["association_id"]] or members
-        for column, told in zip(AES, AES[::-1] if operation.is_reversed else AES, strict=True):
-            names = {member.get(told, "") for member in own}
-            describe(operation.row, **{column: names.pop() if len(names) == 1 else ""})
+    alone = pool.members[0].row if len(pool.members) == 1 else None
+    told = alone or {ae: names.pop() for ae in AES if len(names := {a.row.get(ae, "") for a in pool.members}) == 1}
+    rows = {a.row["association_id"]: a.row for a in pool.members}
+    for operation in [*pool.operations, *(o for a in pool.members for o in a.operations)]:
+        own = rows.get(operation.row["association_id"], told)
+        for column, name in zip(AES, AES[::-1] if operation.is_reversed else AES, strict=True):
+            if not operation.row.get(column):
+                describe(operation.row, **{column: own.get(name)})
 
 
 def table_rows(record):

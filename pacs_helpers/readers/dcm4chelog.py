@@ -5,8 +5,9 @@ Every line names its association: `CALLING->CALLED(7)` where the program asked, 
 """
 
 import re
+from functools import partial
 
-from .associations import acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request
+from .associations import acknowledge, answer, asking, describe, end_all, finish, pool_of, receive, refuse, request
 from .dimse import sop_class, status_category
 
 _LEVEL = "(?:FATAL|ERROR|WARN|INFO|DEBUG|TRACE)"
@@ -17,32 +18,11 @@ LAYOUTS = (
     ("dcm4che tool", "no_date", r"(?P<stamp>\d\d:\d\d:\d\d[.,]\d{3}) +(?:\[.*?\] +)?" + _LEVEL + r" +(?:[\w.$]+ +)?- (?P<text>.*)",
      r"(?m)(?:->|<-)[^\[\]\r\n:]+\(\d+\) (?:<<|>>) (?:A-|\d+:)"),
 )
-ANY = re.compile(_NAME + r"(?: (?P<sign><<|>>) (?P<what>A-[A-Z]+-?[A-Z]*|\d+:[CN]-[A-Z-]+-R(?:Q|SP))(?P<rest>.*)|: (?P<said>.*))")
+_EVENT = _NAME + (r"(?: (?P<sign><<|>>) (?P<what>A-[A-Z]+-?[A-Z]*|\d+:[CN]-[A-Z-]+-R(?:Q|SP))(?P<rest>.*)|: (?P<said>.*))")
 _SAID = re.compile(r"close Socket\[addr=[^/]*/(?P<peer_address>[^,]+)|i/o exception: (?P<reason>.*?)(?: in |$)")
 MORE = r" +(?P<name>cuid|iuid)=(?P<uid>[0-9.]+)"
 _MORE = re.compile(MORE)
 _REASON = re.compile(r"reason: \d+(?: - (?P<reason>[^\],]+))?")
-
-
-def follow_line(record, thread, text, moment):
-    """True when the text of a line says something about an association. `moment()` is where and when."""
-    found = ANY.match(text)
-    record.asking.clear()
-    if not found:
-        return False
-    key, moment = found[0][:found.end("serial") + 1], moment()
-    titles = (found["left"], found["right"]) if found["way"] == "->" else (found["right"], found["left"])
-    names = dict(zip(("calling_ae_title", "called_ae_title"), titles, strict=True))
-    if found["said"] is not None:
-        return _on_said(record, key, moment, _SAID.match(found["said"]))
-    number, _, service = found["what"].rpartition(":")
-    if number:
-        is_reversed = (found["way"] == "->") == (found["sign"] == ">>")
-        _on_message(record, key, moment, names, (number, found["sign"]), service, found["rest"], is_reversed)
-    elif service in _HANDLERS:
-        said = _REASON.search(found["rest"])
-        _HANDLERS[service](record, key, moment, names, said["reason"] or "" if said else "")
-    return True
 
 
 def follow_more(record, text):
@@ -88,18 +68,36 @@ def _on_said(record, key, moment, said):
 
 
 def _on_refused(record, key, moment, names, reason):
-    association = next((a for a in record.pending if a.key == key), None) or receive(record, key, moment, **names)
-    refuse(record, association, moment, "rejected", reason)
+    refuse(record, asking(record, key, moment, **names), moment, "rejected", reason)
 
 
-def _on_ended(outcome):
-    def end(record, key, moment, names, reason):
-        finish(record, pool_of(record, key, moment, **names), moment, outcome, reason)
-    return end
+def _on_ended(record, key, moment, names, reason, outcome="released"):
+    finish(record, pool_of(record, key, moment, **names), moment, outcome, reason)
 
 
 _HANDLERS = {
     "A-ASSOCIATE-RQ": lambda record, key, moment, names, reason: receive(record, key, moment, **names),
     "A-ASSOCIATE-AC": lambda record, key, moment, names, reason: acknowledge(record, key, moment),
-    "A-ASSOCIATE-RJ": _on_refused, "A-RELEASE-RQ": _on_ended("released"), "A-ABORT": _on_ended("aborted"),
+    "A-ASSOCIATE-RJ": _on_refused, "A-RELEASE-RQ": _on_ended, "A-ABORT": partial(_on_ended, outcome="aborted"),
 }
+
+
+def _on_line(record, thread, moment, fields):
+    """False when the line says nothing."""
+    record.asking.clear()
+    key = f"{fields['left']}{fields['way']}{fields['right']}({fields['serial']})"
+    titles = (fields["left"], fields["right"]) if fields["way"] == "->" else (fields["right"], fields["left"])
+    names = dict(zip(("calling_ae_title", "called_ae_title"), titles, strict=True))
+    if "what" not in fields:
+        return _on_said(record, key, moment, _SAID.match(fields.get("said", "")))
+    number, _, service = fields["what"].rpartition(":")
+    if number:
+        is_reversed = (fields["way"] == "->") == (fields["sign"] == ">>")
+        _on_message(record, key, moment, names, (number, fields["sign"]), service, fields.get("rest", ""), is_reversed)
+    elif service in _HANDLERS:
+        said = _REASON.search(fields.get("rest", ""))
+        _HANDLERS[service](record, key, moment, names, said["reason"] or "" if said else "")
+    return True
+
+
+EVENTS = ((_on_line, _EVENT),)

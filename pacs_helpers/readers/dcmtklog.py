@@ -7,67 +7,26 @@ one dot per PDV received: `n_bytes` is at most what they say, and missing while 
 """
 
 import re
+from functools import partial
 from types import SimpleNamespace
 
 from ..tables import add_problem
-from .associations import acknowledge, answer, clean_up, describe, end_all, finish, pool_of, receive, refuse, request
+from .associations import acknowledge, answer, asking, clean_up, describe, end_all, finish, pool_of, receive, refuse, request, tell
 from .dimse import CODE_MODALITIES, DUMP_FIELD, SERVICE_WORDS, read_dump, status_category, status_of_words
-from .loglines import compile_events
 
 _FAULT = "(?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"
 _LEVEL = "(?:FATAL|ERROR|WARN|INFO|DEBUG|TRACE)"
 LAYOUTS = (     # name, kind of clock, how a line begins; the first that fits a file is taken
     ("storescp -xcr", "zoned",
-     r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d))\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d{1,15})$"),
+     r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d))\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d{1,15}$)"),
     ("DCMTK with process id", "dated",
      r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) \[(?P<who>\d+)\] (?:dcmtk\S* )?" + _LEVEL + r"\b:? *(?P<text>.*)"),
     ("DCMTK file", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) +" + _LEVEL + r":(?: |$)(?P<text>.*)"),
     ("DCMTK console", "no_date", r"(?P<stamp>\d\d:\d\d:\d\d) +" + _LEVEL + r":(?: |$)(?P<text>.*)"),
     ("DCMTK native", "none", r"[FEWIDT]:(?: |$)(?P<text>.*)"),
 )
-EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
-    ("field", DUMP_FIELD),
-    ("message", r"=+ END DIMSE MESSAGE =+"),
-    ("connected", r"Association Received: (?P<peer_address>\S+)"),
-    ("received", r"(?:Association Received(?: in child process \(pid: \d+\))?|Requesting Association)"
-                 r"(?: \((?P<peer_address>[^:]*):(?P<calling_ae_title>.*) -> (?P<called_ae_title>.*)\))?$"),
-    ("named", r"Calling Application Name: +(?P<calling_ae_title>.*)"),
-    ("named", r"Called Application Name: +(?P<called_ae_title>.*)"),
-    ("named", r"Reason: (?P<reason>.*)"),
-    ("acknowledged", r"Association (?:Acknowledged|Accepted) \("),
-    ("rejected", r"Refusing Association \((?P<reason>.*)\)|Association Rejected"),
-    ("not_received", r"(?:Failed to receive association|Receiving Association failed|Association Request Failed): " + _FAULT),
-    ("request", r"(?:Received|Sending) (?P<word>(?:C-)?(?:Echo|Store|Find|Move|Get|ECHO|STORE|FIND|MOVE|GET))(?: SCP RQ| SCP:| Request)(?:.*?, (?P<code>\w+)\))?"),
-    ("response", r"Received (?P<word>(?:C-)?(?:Echo|Store|Find|Move|Get|ECHO|STORE|FIND|MOVE|GET)) Response(?: \((?P<words>.*)\))?"),
-    ("response", r"(?:Worklist )?(?P<word>Find|Move|Get) SCP Response \d+ (?:\[status: |\()(?P<words>[^\])]*)"),
-    ("data", r"DIMSE receiveDataSetIn\w+: (?P<n>\d{1,15}) bytes read"),
-    ("stored", r"storing DICOM file: (?:.*[/\\])?(?:(?P<code>\w{2,3})\.(?P<uid>[0-9.]+))?"),
-    ("not_stored", r"cannot write DICOM file|Can't open output file"),
-    ("sub_opened", r"Requesting Sub-Association"),
-    ("sub_request", r"Store SCU RQ: MsgID \d+, \((?P<code>\w+)\)"),
-    ("sub_response", r"(?:Move|Get) SCP: Received Store SCU RSP \[Status=(?P<words>.*)\]"),
-    ("sub_closed", r"Releasing Sub-Association"),
-    ("released", r"(?:Association Release|Releasing Association)$"),
-    ("aborted", r"(?:Association Aborted|Aborting Association|Peer Aborted Association)$"),
-    ("failed", r"DIMSE [Ff]ailure \(aborting association\): " + _FAULT),
-    ("cleaned", r"Cleaned up after child \((?P<pid>\d+)\)"),
-    ("started", r"\$dcmtk: "),
-    ("object", r"(?P<calling_ae_title>[^|]*)\|(?P<called_ae_title>[^|]*)\|[^|]*\|"
-               r"(?:(?P<code>\w{2,3})\.)?(?P<uid>[0-9.]+)?[^|]*\|(?P<n>\d{1,15})$"),
-))
 MORE = r"(?:(?:RECV|XMIT): ?|\.+)+"
-DOTS = re.compile(MORE)
-ANY = compile_events(pattern for *_, pattern in EVENTS)
-
-
-def follow_line(record, key, text, moment):
-    """True when the text of a line says something about an association. `moment()` is where and when."""
-    if not (event := ANY.match(text)):
-        return False
-    name, pattern = EVENTS[event.lastindex - 1]
-    found = pattern.match(text)
-    _HANDLERS[name](record, key, moment(), {k: v for k, v in found.groupdict().items() if v})
-    return True
+_DOTS = re.compile(MORE)
 
 
 def follow_more(record, text):
@@ -75,7 +34,7 @@ def follow_more(record, text):
 
     Dots while two C-STOREs are under way belong to neither.
     """
-    found = DOTS.match(text)
+    found = _DOTS.match(text)
     if not found:
         return False, ""
     receiving = [o for p in record.pools for o in p.operations if o.is_open and o.row["service"] == "C-STORE" and "data" not in o.told]
@@ -95,16 +54,8 @@ def _pick(record, key, service, uid=""):
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _pending(record, key, moment):
-    return next((a for a in record.pending if a.key == key), None) or receive(record, key, moment)
-
-
-def _on_connected(record, key, moment, fields):
-    receive(record, key, moment, **fields).is_named = False
-
-
 def _on_received(record, key, moment, fields):
-    connected = (a for a in record.pending if a.key == key and not getattr(a, "is_named", True))
+    connected = (a for a in record.pending if a.key == key and not a.is_named)
     association = next(connected, None) or receive(record, key, moment)
     association.is_named = True
     describe(association.row, **fields)
@@ -115,35 +66,22 @@ def _on_named(record, key, moment, fields):
         describe(association.row, **fields)
 
 
-def _on_refused(outcome):
-    return lambda record, key, moment, fields: refuse(record, _pending(record, key, moment), moment, outcome, fields.get("reason", ""))
+def _on_refused(record, key, moment, fields, outcome="rejected"):
+    refuse(record, asking(record, key, moment), moment, outcome, fields.get("reason", ""))
 
 
-def _on_ended(outcome, suffix=""):
-    def end(record, key, moment, fields):
-        key = (key, suffix) if suffix else key
-        finish(record, pool_of(record, key, moment), moment, outcome, fields.get("reason", ""))
-    return end
+def _on_ended(record, key, moment, fields, outcome="released"):
+    finish(record, pool_of(record, key, moment), moment, outcome, fields.get("reason", ""))
 
 
 def _on_request(record, key, moment, fields):
-    _tell(record, key, moment, "line", SERVICE_WORDS[fields["word"]], modality=CODE_MODALITIES.get(fields.get("code"), ""))
-
-
-def _tell(record, key, moment, teller, service, **fields):
-    """The operation that a request line or a dumped request is about: a log may have both, in either order."""
-    pool = pool_of(record, key, moment)
-    half_told = (o for o in pool.operations if o.is_open and o.row["service"] == service and o.told == {"line", "dump"} - {teller})
-    operation = next(half_told, None) or request(record, pool, service, moment)
-    describe(operation.row, **fields)
-    operation.told.add(teller)
-    return operation
+    tell(record, pool_of(record, key, moment), "line", SERVICE_WORDS[fields["word"]], moment, modality=CODE_MODALITIES.get(fields.get("code"), ""))
 
 
 def _on_message(record, key, moment, fields):
     dump = read_dump(record.dumps.pop(key, {}))
     if dump.is_request:
-        _tell(record, key, moment, "dump", dump.service, **dump.fields).destination = dump.destination
+        tell(record, pool_of(record, key, moment), "dump", dump.service, moment, **dump.fields).destination = dump.destination
     elif dump.status_code and status_category(dump.status_code) != "Pending":
         if operation := _pick(record, key, dump.service, dump.fields["sop_instance_uid"]):
             answer(operation, dump.status_code, status_category(dump.status_code), moment)
@@ -212,14 +150,33 @@ def _on_object(record, key, moment, fields):
     record.operations.append(SimpleNamespace(row=row, dots=0))
 
 
-_HANDLERS = {
-    "field": lambda record, key, moment, fields: record.dumps.setdefault(key, {}).update({fields["field"]: fields.get("value", "")}),
-    "message": _on_message, "connected": _on_connected, "received": _on_received, "named": _on_named,
-    "acknowledged": lambda record, key, moment, fields: acknowledge(record, key, moment),
-    "rejected": _on_refused("rejected"), "not_received": _on_refused("failed"), "request": _on_request, "response": _on_response,
-    "data": _on_data, "stored": _on_stored, "not_stored": _on_not_stored, "sub_opened": _on_sub_opened, "sub_request": _on_sub_request,
-    "sub_response": _on_sub_response, "sub_closed": _on_ended("released", "sub"), "released": _on_ended("released"),
-    "aborted": _on_ended("aborted"), "failed": _on_ended("failed"),
-    "cleaned": lambda record, key, moment, fields: clean_up(record, fields["pid"]),
-    "started": lambda record, key, moment, fields: end_all(record), "object": _on_object,
-}
+EVENTS = (
+    (None, DUMP_FIELD),
+    (_on_message, r"=+ END DIMSE MESSAGE =+"),
+    (lambda record, key, moment, fields: receive(record, key, moment, is_named=False, **fields), r"Association Received: (?P<peer_address>\S+)"),
+    (_on_received, r"(?:Association Received(?: in child process \(pid: \d+\))?|Requesting Association)"
+                 r"(?: \((?P<peer_address>[^:]*):(?P<calling_ae_title>.*) -> (?P<called_ae_title>.*)\))?$"),
+    (_on_named, r"Calling Application Name: +(?P<calling_ae_title>.*)"),
+    (_on_named, r"Called Application Name: +(?P<called_ae_title>.*)"),
+    (_on_named, r"Reason: (?P<reason>.*)"),
+    (lambda record, key, moment, fields: acknowledge(record, key, moment), r"Association (?:Acknowledged|Accepted) \("),
+    (_on_refused, r"Refusing Association \((?P<reason>.*)\)|Association Rejected"),
+    (partial(_on_refused, outcome="failed"), r"(?:Failed to receive association|Receiving Association failed|Association Request Failed): " + _FAULT),
+    (_on_request, r"(?:Received|Sending) (?P<word>(?:C-)?(?:Echo|Store|Find|Move|Get|ECHO|STORE|FIND|MOVE|GET))(?: SCP RQ| SCP:| Request)(?:.*?, (?P<code>\w+)\))?"),
+    (_on_response, r"Received (?P<word>(?:C-)?(?:Echo|Store|Find|Move|Get|ECHO|STORE|FIND|MOVE|GET)) Response(?: \((?P<words>.*)\))?"),
+    (_on_response, r"(?:Worklist )?(?P<word>Find|Move|Get) SCP Response \d+ (?:\[status: |\()(?P<words>[^\])]*)"),
+    (_on_data, r"DIMSE receiveDataSetIn\w+: (?P<n>\d{1,15}) bytes read"),
+    (_on_stored, r"storing DICOM file: (?:.*[/\\])?(?:(?P<code>\w{2,3})\.(?P<uid>[0-9.]+))?"),
+    (_on_not_stored, r"cannot write DICOM file|Can't open output file"),
+    (_on_sub_opened, r"Requesting Sub-Association"),
+    (_on_sub_request, r"Store SCU RQ: MsgID \d+, \((?P<code>\w+)\)"),
+    (_on_sub_response, r"(?:Move|Get) SCP: Received Store SCU RSP \[Status=(?P<words>.*)\]"),
+    (lambda record, key, moment, fields: _on_ended(record, (key, "sub"), moment, fields), r"Releasing Sub-Association"),
+    (_on_ended, r"(?:Association Release|Releasing Association)$"),
+    (partial(_on_ended, outcome="aborted"), r"(?:Association Aborted|Aborting Association|Peer Aborted Association)$"),
+    (partial(_on_ended, outcome="failed"), r"DIMSE [Ff]ailure \(aborting association\): " + _FAULT),
+    (lambda record, key, moment, fields: clean_up(record, fields["pid"]), r"Cleaned up after child \((?P<pid>\d+)\)"),
+    (lambda record, key, moment, fields: end_all(record), r"\$dcmtk: "),
+    (_on_object, r"(?P<calling_ae_title>[^|]*)\|(?P<called_ae_title>[^|]*)\|[^|]*\|"
+               r"(?:(?P<code>\w{2,3})\.)?(?P<uid>[0-9.]+)?[^|]*\|(?P<n>\d{1,15})$"),
+)

@@ -14,24 +14,25 @@ from types import SimpleNamespace
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 
 from ..site import Site
 from ..tables import ASSOCIATIONS, OPERATIONS, TableError, conform
-from . import dcm4chelog, dcmtklog, orthanclog, pynetdicomlog, tsharklog
+from . import dcm4chelog, dcmtklog, loglines, orthanclog, pynetdicomlog, tsharklog
 from .account import Blocks, close_account, list_files, reject, run_over, source_row
 from .associations import Moment, mark_open, new_record, table_rows
 from .logclock import check_date, check_year, new_clock, see_stamp, stamp_instant
-from .loglines import LONGEST_LINE, RECENT, REPEATS_ARE_COPIES, STAMPED, compile_run, open_envelope, skip_run, whole_lines
+from .loglines import LONGEST_LINE, REASONS, REPEATS_ARE_COPIES, VERDICTS, compile_layout, find_repeats, holds, line_ends, open_envelope, sort_lines, whole_lines
 
 MOST_REJECTED = 1_000       # rows of rejected per file; further runs are added up in one row per code
 ROTATED = re.compile(r"(?P<stem>.+?)(?:\.(?P<number>\d{1,3})|-(?P<day>\d{8}))?(?:\.gz)?$")
-CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\r\x1b")
-_STAMPED = re.compile(STAMPED)
+_STAMPED = re.compile(loglines.STAMPED, re.ASCII)
 STRANGERS = tuple((name, re.compile(pattern, re.M)) for name, pattern in (
     ("HL7 messages", rb"^\W?MSH\|"), ("JSON", rb"\A\s*[\[{]"), ("XML", rb"\A\s*<"),
     ("UTF-16 text (save it as UTF-8)", rb"\A(?:\xff\xfe|\xfe\xff)"),
 ))
+LAYOUTS = tuple(compile_layout(dialect, *row) for dialect in (orthanclog, dcm4chelog, pynetdicomlog, dcmtklog, tsharklog) for row in dialect.LAYOUTS)
 
 
 class DicomLog(NamedTuple):
@@ -39,25 +40,6 @@ class DicomLog(NamedTuple):
     operations: pd.DataFrame
     rejected: pd.DataFrame
     sources: pd.DataFrame
-
-
-class Layout(NamedTuple):
-    """How a line begins: `kind` of clock, `dialect` is the module whose events its text holds.
-
-    A file is in the first layout whose `probe` its beginning holds: the pattern itself, or words that only this program writes.
-    """
-
-    name: str
-    kind: str
-    pattern: re.Pattern
-    probe: re.Pattern
-    run: re.Pattern | None
-    dialect: object
-
-
-LAYOUTS = tuple(Layout(name, kind, re.compile(pattern), re.compile((*sign, "(?m)^" + pattern.removesuffix("$"))[0].encode()),
-                       compile_run(pattern, dialect.ANY, dialect.MORE), dialect)
-                for dialect in (orthanclog, dcm4chelog, pynetdicomlog, dcmtklog, tsharklog) for name, kind, pattern, *sign in dialect.LAYOUTS)
 
 
 def read_dicom_log(path, *, site, executor=None, year=None, start_date=None):
@@ -122,29 +104,17 @@ def _read_file(log, file):
     tally = SimpleNamespace(file=file, n_bytes=0, digest="", rejected=[], in_rows=0, framing=0, started=time.perf_counter())
     layout, problem, modified_at, tail = None, None, _modified_at(file), []
     for data in whole_lines(blocks):
-        start, at = tally.n_bytes, 0
+        at, start = 0, tally.n_bytes
         tally.n_bytes += len(data)
         if not start:
             layout = _find_layout(data)
             problem = _whole_file_problem(log, file, data, layout)
-            repeated = b"" if layout and layout.kind == "none" else _repeated(log.tail, data.splitlines(keepends=True)[:RECENT])
-            if repeated and not problem:
-                _count(tally, "DUPLICATE_LINE", 0, at := len(repeated))
-        if problem:
-            continue
-        while at < len(data):
-            stream = log.streams.get("")
-            if stream and stream.layout is layout and layout.run and (run := layout.run.match(data, at)) and (verdict := skip_run(stream, run)):
-                _count(tally, verdict, start + at, run.end() - at)
-                at = run.end()
-                continue
-            for line in data[at:data.find(b"\n", at) + 1 or len(data)].splitlines(keepends=True):
-                is_cut = not line.endswith((b"\n", b"\r"))
-                verdict = (("LINE_TOO_LONG" if len(line) >= LONGEST_LINE else "PARTIAL_LINE") if is_cut
-                           else _read_line(log, layout, file, start + at, line, modified_at))
-                _count(tally, verdict, start + at, len(line))
-                at += len(line)
-        tail = (tail + data.splitlines(keepends=True))[-RECENT:]
+            if log.tail and not problem and not (layout and layout.kind == "none"):
+                if at := loglines.n_repeated(log.tail, data):
+                    _count(tally, "DUPLICATE_LINE", 0, at)
+        if not problem:
+            _read_lines(log, tally, layout, data[at:], start + at, modified_at)
+            tail = loglines.last_lines(tail, data)
     tally.digest = blocks.digest
     if problem or not (tally.n_bytes or blocks.rejected):
         tally.rejected.append(reject(file, 0, tally.n_bytes, *(problem or ("EMPTY_FILE", "0 bytes; ask for it again"))))
@@ -156,6 +126,46 @@ def _read_file(log, file):
     return tally
 
 
+def _read_lines(log, tally, layout, data, offset, modified_at):
+    """Nothing; reads and counts lines, of which only the last of a file may have no end."""
+    ends = line_ends(data)
+    offsets = np.append(0, ends)
+    if layout is None:
+        for start, end in itertools.pairwise(offsets.tolist()):
+            _count(tally, _read_enveloped(log, tally.file, offset + start, data[start:end], modified_at), offset + start, end - start)
+    elif len(ends):
+        stream = log.streams.get("")
+        if stream is None or stream.layout is not layout:
+            stream = _open_stream(log, layout, "", "", None, modified_at)
+        verdicts = _follow_lines(stream, tally.file, offset, data, offsets)
+        for verdict, n in zip(("rows", "framing"), np.bincount(verdicts, np.diff(offsets), len(VERDICTS))):
+            _count(tally, verdict, offset, int(n))
+        for i in np.flatnonzero(verdicts > 1).tolist():
+            _count(tally, VERDICTS[verdicts[i]], offset + int(offsets[i]), int(offsets[i + 1] - offsets[i]))
+    if (left := len(data) - int(offsets[-1])):
+        _count(tally, "LINE_TOO_LONG" if left >= LONGEST_LINE else "PARTIAL_LINE", offset + int(offsets[-1]), left)
+
+
+def _follow_lines(stream, file, offset, data, offsets):
+    """The verdict of each line, after following those that may say something."""
+    layout, starts, text = stream.layout, offsets.copy(), data.decode("latin-1")
+    starts[0] = len("\ufeff".encode()) * data.startswith("\ufeff".encode())
+    verdicts, is_looked_at, is_head = sort_lines(layout, data, starts, stream.recent)
+    looked_at, n_heads, n_above, told = np.flatnonzero(is_looked_at), np.cumsum(is_head), -1, []
+    places = (starts[looked_at], starts[looked_at + 1], is_head[looked_at], n_heads[looked_at])
+    for start, end, is_known, n in zip(*(place.tolist() for place in places), strict=True):
+        end -= 2 if text.endswith("\r\n", start, end) else 1
+        if is_known:
+            told.append(_follow_found(stream, layout.line.match(text, start, end), file, offset + start))
+            n_above = n
+            continue
+        if n != n_above:
+            stream.record.asking.clear()
+        told.append(_follow_text(stream, text[start:end], file, offset + start))
+    verdicts, stream.last = loglines.settle_verdicts(verdicts, looked_at, told, is_head, stream.last)
+    return verdicts
+
+
 def _modified_at(file):
     try:
         return datetime.fromtimestamp(os.stat(file).st_mtime, UTC)
@@ -163,47 +173,29 @@ def _modified_at(file):
         return datetime.now(UTC)
 
 
-REASONS = {
-    "DUPLICATE_LINE": "the same lines stand before, as rotation leaves them; read once",
-    "LINE_TOO_LONG": f"a line of more than {LONGEST_LINE >> 20} MB; ask for the log again if it should be whole here",
-    "PARTIAL_LINE": "the last line has no end, it is being written; it is read when the log is loaded again",
-    "NOT_TEXT": "bytes that are not text; ask for the log again if it should be whole here",
-    "UNKNOWN_FORMAT": "lines that are not in the layout of the rest of this log",
-    "OTHER_PROGRAM": "lines of a program that is not read here; leave them out or load them with another reader",
-}
-
-
 def _count(tally, verdict, offset, n):
     if verdict in ("rows", "framing"):
         tally.in_rows += n * (verdict == "rows")
         tally.framing += n * (verdict == "framing")
         return
+    many = "from here on, in many places: " if len(tally.rejected) >= MOST_REJECTED else ""
     last = tally.rejected[-1] if tally.rejected else None
-    if last and last["code"] == verdict and last["source_offset"] + last["n_bytes"] == offset:
-        last["n_bytes"] += n
-    elif len(tally.rejected) < MOST_REJECTED:
-        tally.rejected.append(reject(tally.file, offset, n, verdict, REASONS[verdict]))
-    else:
-        last = next((r for r in reversed(tally.rejected) if r["code"] == verdict and r["reason"].startswith("from here")), None)
+    if not last or last["code"] != verdict or last["source_offset"] + last["n_bytes"] != offset:
+        last = next((r for r in reversed(tally.rejected) if r["code"] == verdict and r["reason"].startswith(many)), None) if many else None
         if last is None:
-            last = reject(tally.file, offset, 0, verdict, "from here on, in many places: " + REASONS[verdict])
+            last = reject(tally.file, offset, 0, verdict, many + REASONS[verdict])
             tally.rejected.append(last)
-        last["n_bytes"] += n
+    last["n_bytes"] += n
 
 
 def _find_layout(data):
-    for layout in LAYOUTS:
-        if layout.probe.search(data):
-            if layout.kind != "none" or _is_mostly(layout, data):
-                return layout
-    return None
+    return next((x for x in LAYOUTS if all(holds(data, sign) for sign in x.signs) and (x.kind != "none" or _is_mostly(x, data))), None)
 
 
 def _is_mostly(layout, data):
     """Whether most of the first lines are in the layout: a single letter and a colon begin lines of many kinds of text."""
     lines = [line for line in data[:40_000].splitlines() if line.strip(b". \r\n")]
-    begin = re.compile(layout.pattern.pattern.encode())
-    fitting = sum(bool(begin.match(line)) or line.startswith((b"RECV", b"XMIT")) for line in lines)
+    fitting = sum(bool(layout.line.match(line.decode("latin-1"))) or line.startswith((b"RECV", b"XMIT")) for line in lines)
     return fitting * 2 >= len(lines)
 
 
@@ -219,48 +211,37 @@ def _whole_file_problem(log, file, data, layout):
     name = next((name for name, pattern in STRANGERS if pattern.search(data[:200_000])), None)
     if name:
         return "UNKNOWN_FORMAT", f"looks like {name}, which is not read here; use the log of a DICOM server, see read_dicom_log"
-    if not _is_text(data[:4096]):
+    if not loglines.is_text(data[:4096]):
         return "NOT_TEXT", "a binary file, not a log; captures and images have readers of their own"
     first = next((line for line in data[:4096].splitlines() if line.strip()), b"")[:60].decode("utf-8", "replace")
     shape = re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", first))
     return "UNKNOWN_FORMAT", f"not the log of a DICOM program known here: lines look like '{shape}' (letters as a, digits as 9)"
 
 
-def _is_text(line):
-    return len(line.translate(None, CONTROLS)) * 10 >= len(line) * 9
-
-
-def _repeated(tail, lines):
-    """The lines at the start that stand at the end of the file before, too."""
-    return b"".join(next((lines[:n] for n in range(min(len(tail), len(lines)), 0, -1) if tail[-n:] == lines[:n]), []))
-
-
-def _read_line(log, layout, file, offset, line, modified_at):
-    """Where the bytes of a line belong: "rows", "framing" or a code of REASONS."""
-    if not _is_text(line):
+def _read_enveloped(log, file, offset, line, modified_at):
+    """The verdict of a line that may be one of syslog or of a journal."""
+    if not loglines.is_text(line):
         return "NOT_TEXT"
-    text = line.decode("utf-8", "replace").rstrip("\r\n").removeprefix("\ufeff")
-    outer, program, pid = None, "", ""
-    if layout is None:
-        outer = open_envelope(text)
-        if not outer:
-            return "framing" if not text.strip() else "UNKNOWN_FORMAT"
-        text, program, pid = outer.text, outer.program, outer.pid
-        layout = log.streams[program].layout if program in log.streams else next(
-            (x for x in LAYOUTS if x.pattern.match(text) and x.probe.search(text.encode())), None)
+    line = line.decode("utf-8", "replace").rstrip("\r\n").removeprefix("\ufeff")
+    outer = open_envelope(line)
+    if not outer:
+        return "framing" if not line.strip() else "UNKNOWN_FORMAT"
+    stream, text = log.streams.get(outer.program), outer.text.encode().decode("latin-1")
+    if stream is None:
+        layout = next((x for x in LAYOUTS if x.line.match(text) and all(holds(outer.text.encode(), sign) for sign in x.signs)), None)
         if layout is None:
             return "OTHER_PROGRAM"
-    stream = log.streams.get(program)
-    if stream is None or stream.layout is not layout:
-        stream = _open_stream(log, layout, program, pid, outer, modified_at)
-    return _follow(stream, file, offset, text, outer.stamp if outer else None, pid)
+        stream = _open_stream(log, layout, outer.program, outer.pid, outer, modified_at)
+    verdict = _follow_text(stream, text, file, offset, outer.stamp, outer.pid)
+    stream.last = stream.last if verdict in ("", "DUPLICATE_LINE") else verdict
+    return verdict or stream.last
 
 
 def _open_stream(log, layout, program, pid, outer, modified_at):
     kind = layout.kind
     if outer and kind in ("none", "no_date"):
         kind = outer.kind
-    has_pid = layout.dialect is dcmtklog and bool(pid or "(?P<who>" in layout.pattern.pattern)
+    has_pid = layout.dialect is dcmtklog and bool(pid or layout.who)
     clock = new_clock(kind, log.zone, year=log.year, start_date=log.start_date, modified_at=modified_at)
     stream = SimpleNamespace(layout=layout, record=new_record(log.numbers, has_pid=has_pid), clock=clock, is_outer=kind != layout.kind,
                              last="UNKNOWN_FORMAT", recent={})
@@ -270,30 +251,39 @@ def _open_stream(log, layout, program, pid, outer, modified_at):
     return stream
 
 
-def _follow(stream, file, offset, text, outer_stamp, pid):
-    found, is_dots = stream.layout.pattern.match(text), False
-    dialect, record, clock = stream.layout.dialect, stream.record, stream.clock
+def _follow_text(stream, text, file, offset, outer_stamp="", pid=""):
+    """The verdict of a line, "" when it is that of the line above."""
+    layout, is_dots = stream.layout, False
+    found = layout.line.match(text)
+    if not found and layout.more:
+        is_dots, rest = layout.dialect.follow_more(stream.record, text)
+        found = rest and layout.line.match(rest)
     if not found:
-        is_dots, rest = dialect.follow_more(record, text)
-        found = stream.layout.pattern.match(rest) if rest else None
-    if not found:
-        stream.last = "rows" if is_dots else "UNKNOWN_FORMAT" if _STAMPED.match(text) else stream.last
-        return stream.last
-    if stream.layout.kind in REPEATS_ARE_COPIES:
-        if text in stream.recent:
-            return "DUPLICATE_LINE"
-        stream.recent[text] = None
-        if len(stream.recent) > RECENT:
-            del stream.recent[next(iter(stream.recent))]
-    parts = found.groupdict()
-    stamp = outer_stamp if stream.is_outer else parts.get("stamp", "")
-    see_stamp(clock, stamp)
-    if clock.is_back:
-        mark_open(record, "TIME_GOES_BACK")
+        return "rows" if is_dots else "UNKNOWN_FORMAT" if _STAMPED.match(text) else ""
+    if layout.kind in REPEATS_ARE_COPIES and find_repeats(stream.recent, [text.encode("latin-1")]):
+        return "DUPLICATE_LINE"
+    verdict = _follow_found(stream, found, file, offset, outer_stamp, pid)
+    return "rows" if is_dots else verdict
 
-    def moment():
-        return Moment(file, offset, *stamp_instant(clock, stamp))
 
-    is_told = dialect.follow_line(record, parts.get("who") or pid, parts.get("text") or "", moment)
-    stream.last = "rows" if is_told or is_dots else "framing"
-    return stream.last
+def _follow_found(stream, found, file, offset, outer_stamp="", pid=""):
+    """The verdict of a line in the layout: rows when it says something about an association."""
+    layout, clock, record = stream.layout, stream.clock, stream.record
+    stamp = outer_stamp if stream.is_outer else layout.stamp and found[layout.stamp] or ""
+    if stamp != clock.raw:
+        see_stamp(clock, stamp)
+        if clock.is_back:
+            mark_open(record, "TIME_GOES_BACK")
+    if found.lastindex not in layout.events:
+        return "framing"
+    handler, names = layout.events[found.lastindex]
+    who = layout.who and found[layout.who] or pid
+    fields = {name: value if value.isascii() else _as_utf8(value) for group, name in names if (value := found[group])}
+    if handler is None:
+        record.dumps.setdefault(who, {})[fields["field"]] = fields.get("value", "")
+        return "rows"
+    return "framing" if handler(record, who, Moment(file, offset, *stamp_instant(clock, stamp)), fields) is False else "rows"
+
+
+def _as_utf8(latin):
+    return latin.encode("latin-1").decode("utf-8", "replace")

@@ -23,7 +23,8 @@ def new_clock(kind, zone, *, year, start_date, modified_at):
     `year` or `start_date` are of the first line; without a year it is the latest that is not after `modified_at`, when the file was last
     written. A clock without date rolls over at midnight, one without year at New Year.
     """
-    return SimpleNamespace(kind=kind, zone=zone, year=year, day=start_date, modified_at=modified_at, last=None, raw="", is_back=False)
+    return SimpleNamespace(kind=kind, zone=zone, year=year, day=start_date, modified_at=modified_at, last=None, raw="", is_back=False,
+                           seen="", minute="", begin=None, instant=None, problem="")
 
 
 def see_stamp(clock, text):
@@ -31,33 +32,45 @@ def see_stamp(clock, text):
     clock.is_back = False
     if clock.kind in ("none", "zoned", "epoch") or text == clock.raw:
         return
-    now = _local(clock, text)
     clock.raw = text
-    if now is None:
+    minute, _, second = text.rpartition(":")
+    if minute == clock.minute and second < "60":
+        now = clock.begin + timedelta(seconds=float(second.replace(",", ".")))
+    elif (now := _begin_minute(clock, text, minute)) is None:
         return
+    clock.is_back, clock.last, clock.seen = bool(clock.last) and clock.last - now > STEP, now, text
+
+
+def _begin_minute(clock, text, minute):
+    """The local time of a line, of another minute than the line before; None when it is no time, or of a day that is over."""
+    now = _local(clock, text)
+    if now is None:
+        return None
     fall = clock.last - now if clock.last else timedelta(0)
     if clock.kind == "no_date" and fall > HALF_DAY:
-        clock.day, now, fall = clock.day + timedelta(days=1), now + timedelta(days=1), timedelta(0)
+        clock.day, now, clock.last = clock.day + timedelta(days=1), now + timedelta(days=1), None
     elif clock.kind == "no_year" and fall > HALF_YEAR:
-        clock.year, fall = clock.year + 1, timedelta(0)
+        clock.year, clock.last = clock.year + 1, None
         now = _local(clock, text) or now
     elif _late(clock, now):
-        return
-    clock.is_back = fall > STEP
-    clock.last = now
+        return None
+    clock.minute, clock.begin = minute, now.replace(second=0, microsecond=0)
+    clock.instant, clock.problem = local_to_utc(clock.begin, clock.zone)
+    return now
 
 
 def stamp_instant(clock, text):
     """`(instant in UTC, problem code)` of a stamp `see_stamp` has seen: `(None, "")` without a clock, BAD_TIME for an impossible one."""
     if clock.kind == "none" or not text:
         return None, ""
+    if text == clock.seen:
+        return clock.instant and clock.instant + (clock.last - clock.begin), clock.problem
     if clock.kind == "epoch":
         seconds, _, part = text.partition(".")
         return datetime.fromtimestamp(int(seconds), UTC).replace(microsecond=int(f"{part[:6]:0<6}")), ""
     if clock.kind == "zoned":
-        found = re.match(r"(.*?)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)$", text)
         try:
-            return datetime.fromisoformat(f"{found[1]}.{(found[2] or '')[:6]:0<6}{found[3]}"), ""
+            return datetime.fromisoformat(text), ""
         except ValueError:
             return None, "BAD_TIME"
     now = _local(clock, text)

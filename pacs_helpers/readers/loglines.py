@@ -1,19 +1,30 @@
-"""Lines of logs in bulk: blocks cut between lines, runs of lines that say nothing of an association, envelopes of syslog and journals."""
+"""Lines of logs in bulk: pieces cut between lines, which lines are worth a look, envelopes of syslog and journals."""
 
 import json
 import re
-from itertools import islice
 from types import SimpleNamespace
 
-from .associations import mark_open
-from .logclock import see_stamp
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-HEAD_BYTES = 1 << 21        # what the layout of a log is known by
+PIECE_BYTES = 1 << 21       # read at a time; what the layout of a log is known by
 LONGEST_LINE = 16 << 20
-RECENT = 300                # lines looked back for a repeat, and at most that many in a run
+RECENT = 300                # lines looked back for a repeat
 REPEATS_ARE_COPIES = ("zoned", "no_year")       # clocks so fine that a line never repeats by itself
-_REST = r"[^\x00-\x08\x0a-\x1f]*\r?\n"
-_CLOCKS = r":\d\d:\d\d"
+CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\r\x1b")
+REASONS = {
+    "DUPLICATE_LINE": "the same lines stand before, as rotation leaves them; read once",
+    "LINE_TOO_LONG": f"a line of more than {LONGEST_LINE >> 20} MB; ask for the log again if it should be whole here",
+    "PARTIAL_LINE": "the last line has no end, it is being written; it is read when the log is loaded again",
+    "NOT_TEXT": "bytes that are not text; ask for the log again if it should be whole here",
+    "UNKNOWN_FORMAT": "lines that are not in the layout of the rest of this log",
+    "OTHER_PROGRAM": "lines of a program that is not read here; leave them out or load them with another reader",
+}
+VERDICTS = ("rows", "framing", *REASONS)
+AS_ABOVE = -1               # the verdict of a line without prefix is that of the line it belongs to
+STAMPED = r"\W{0,2}(?:\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d)"
+_SECONDS = {"dated": (0, len("2026-11-24 03:00:00")), "no_year": (len("I"), len("1124 03:00:00")), "no_date": (0, len("03:00:00"))}
 ENVELOPES = tuple((kind, re.compile(pattern)) for kind, pattern in (
     ("zoned", r"(?:<\d{1,3}>)1 (?P<stamp>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)) \S+ (?P<program>\S+) (?P<pid>\S+) \S+ "
               r"(?:-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: \ufeff?(?P<text>.*))?"),
@@ -26,76 +37,137 @@ JSON_NAMES = {      # of journald, of rsyslog and of syslog-ng; the first that i
 }
 
 
+def compile_layout(dialect, name, kind, pattern, *signs):
+    """How lines begin that hold the EVENTS of a dialect, of a row of its LAYOUTS: `kind` is that of the clock.
+
+    A file is in the first layout whose `signs` it begins with. `line` has groups `stamp` and `who`; `events` tells by its last group which
+    handler takes what. `head`, `said` and `more` are for RE2: a line of the layout, one that says something, one without prefix that may.
+    """
+    head, _, rest = pattern.partition("(?P<text>")
+    begin = f"(?>{head})" + ("" if rest == ".*)" else f"(?={rest}")
+    said, events, places = [], {}, re.compile(begin).groupindex
+    n = len(places)
+    for handler, event in dialect.EVENTS:
+        names = re.findall(r"\(\?P<(\w+)>", event)
+        said.append(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(', event)})()")
+        events[n + len(names) + 1] = handler, tuple(enumerate(names, n + 1))
+        n += len(names) + 1
+    whole = _for_re2(head if rest == ".*)" else f"{head}(?:{rest}")
+    return SimpleNamespace(
+        dialect=dialect, name=name, kind=kind, signs=signs or (f"(?m){whole}",), line=re.compile(f"{begin}(?:{'|'.join(said)}|)", re.ASCII),
+        stamp=places.get("stamp"), who=places.get("who"), events=events, head=whole, said=_for_re2(f"{head}(?:{'|'.join(said)})"),
+        more=dialect.MORE and _for_re2(dialect.MORE))
+
+
+def _for_re2(pattern):
+    """The pattern as RE2 takes it, of which a line holds its end."""
+    return "^" + re.sub(r"(?<!\\)\$(?=[)|]|$)", r"[\\r\\n]*$", re.sub(r"\(\?P<[^>]+>", "(?:", pattern))
+
+
 def whole_lines(blocks):
     """Yields what `blocks` hold, cut behind line ends; the first piece holds all the layout is known by."""
-    rest, least = bytearray(), HEAD_BYTES
+    rest = bytearray()
     for block in blocks:
         rest += block
-        if len(rest) < least:
+        if len(rest) < PIECE_BYTES:
             continue
         cut = rest.rfind(b"\n") + 1 or rest.rfind(b"\r", 0, -1) + 1 or (len(rest) if len(rest) >= LONGEST_LINE else 0)
         if cut:
             yield bytes(rest[:cut])
             del rest[:cut]
-            least = 0
     if rest:
         yield bytes(rest)
 
 
-STAMPED = r"\W{0,2}(?:\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d)"
+def holds(data, pattern):
+    return pc.match_substring_regex(pa.array([data], pa.binary()), pattern)[0].as_py()
 
 
-def compile_run(pattern, events, more):
-    """What matches lines that say nothing, one after another; None where it would not pay.
+def is_text(line):
+    return len(line.translate(None, CONTROLS)) * 10 >= len(line) * 9
 
-    Either lines of a layout, all of the same second, that no event begins, or lines without prefix that `more` does not begin.
+
+def line_ends(data):
+    """Where the lines of `data` end: behind LF, CR LF and CR. What has no end is left out."""
+    text = np.frombuffer(data, np.uint8)
+    is_end = text == ord("\n")
+    if b"\r" in data and data.count(b"\r") > data.count(b"\r\n"):
+        is_end |= (text == ord("\r")) & (np.append(text[1:], 0) != ord("\n"))
+    return np.flatnonzero(is_end) + 1
+
+
+def last_lines(tail, data):
+    """The RECENT last lines of a file, of which `tail` are those before `data`."""
+    n_before = len(data.rsplit(b"\n", RECENT + 1)[0]) if data.count(b"\n") > RECENT else 0
+    return (tail + data[n_before:].splitlines(keepends=True))[-RECENT:]
+
+
+def n_repeated(tail, data):
+    """How many bytes at the start are lines that stand at the end of the file before, too."""
+    lines = data.splitlines(keepends=True)[:RECENT]
+    return sum(map(len, next((lines[:n] for n in range(min(len(tail), len(lines)), 0, -1) if tail[-n:] == lines[:n]), [])))
+
+
+def sort_lines(layout, data, offsets, recent):
+    """`(verdicts, whether each line is to be looked at, whether it is in the layout)` of lines between `offsets`; VERDICTS by number.
+
+    To look at are lines that say something, and those the clock goes by: at the ends, where it steps back, where an hour or a month begins.
     """
-    head, _, rest = pattern.partition("(?P<text>")
-    if events is None or rest != ".*)":
-        return None
-    found = re.search(r"\(\?P<stamp>(.*?" + re.escape(_CLOCKS) + r")((?:\(\?:.*?\)\?|[^()])*)\)", head)
-    first = again = head
-    if found:
-        first = head.replace(found[0], f"(?P<first>(?P<second>{found[1]}){found[2]})")
-        again = head.replace(found[0], f"(?P<last>(?P=second){found[2]})")
-    first, again = (re.sub(r"\(\?P<who>", "(?:", part) for part in (first, again))
-    silent = re.sub(r"(?<!\\)\((?!\?)", "(?:", _nameless(events.pattern))
-    quiet = f"(?!{silent}){_REST}"
-    source = (f"(?m)(?={_REST})(?>{first}){quiet}(?:(?={_REST})(?>{again}){quiet}){{0,{RECENT}}}+|(?P<more>(?:(?!{_nameless(head)})(?!{STAMPED})"
-              f"(?!{_nameless(more)}){_REST}){{1,{RECENT}}}+)")
-    for old, new in ((r"(?<!\\)\$", r"\\r?$"), (r"\[\^(?!\\x00)", r"[^\\n"), (r"\\W", r"[^\\w\\n]")):     # one line at a time, whatever its end
-        source = re.sub(old, new, source)
-    return re.compile(source.encode())
+    lines = pa.BinaryArray.from_buffers(pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)])
+    is_head, is_more = _hits(lines, layout.head), np.zeros(len(lines), bool)
+    verdicts = np.where(is_head, VERDICTS.index("framing"), AS_ABOVE)
+    if not is_head.all():
+        others = np.flatnonzero(~is_head)
+        without = lines.take(pa.array(others))
+        verdicts[others[_hits(without, "^" + STAMPED)]] = VERDICTS.index("UNKNOWN_FORMAT")
+        if layout.more:
+            is_more[others] = _hits(without, layout.more)
+    if len(data.translate(None, CONTROLS)) < len(data):
+        noise = [i for i, line in enumerate(lines.to_numpy(zero_copy_only=False)) if not is_text(line)]
+        is_head[noise], is_more[noise], verdicts[noise] = False, False, VERDICTS.index("NOT_TEXT")
+    if layout.kind in REPEATS_ARE_COPIES:
+        heads = lines.filter(pa.array(is_head)).to_numpy(zero_copy_only=False).tolist()
+        repeats = np.flatnonzero(is_head)[find_repeats(recent, [line.rstrip(b"\r\n") for line in heads] if b"\r" in data else heads)]
+        is_head[repeats], verdicts[repeats] = False, VERDICTS.index("DUPLICATE_LINE")
+    is_looked_at = is_more | (is_head & _hits(lines, layout.said))
+    is_looked_at[_clock_lines(layout, data, offsets, np.flatnonzero(is_head))] = True
+    return verdicts, is_looked_at, is_head
 
 
-def compile_events(patterns):
-    """One pattern for the text of lines: `lastindex` of its match says which of `patterns` fits first, counted from 1."""
-    return re.compile("|".join(f"({_nameless(pattern.pattern)})" for pattern in patterns))
+def settle_verdicts(verdicts, looked_at, told, is_head, last):
+    """`(verdicts, that of the last line)` once lines were looked at; `told` are theirs by name, "" like the line above, `last` is that above all."""
+    verdicts[looked_at] = [VERDICTS.index(verdict) if verdict else AS_ABOVE for verdict in told]
+    is_above = is_head | (verdicts == VERDICTS.index("UNKNOWN_FORMAT"))
+    is_above[looked_at] = verdicts[looked_at] != AS_ABOVE
+    above = np.maximum.accumulate(np.where(is_above, np.arange(1, len(verdicts) + 1), 0))
+    settled = np.append(VERDICTS.index(last), verdicts)[above]
+    return np.where(verdicts == AS_ABOVE, settled, verdicts), VERDICTS[settled[-1]]
 
 
-def _nameless(pattern):
-    return re.sub(r"\(\?P<[^>]+>", "(?:", pattern)
+def _hits(lines, pattern):
+    return pc.match_substring_regex(lines, pattern).to_numpy(zero_copy_only=False)
 
 
-def skip_run(stream, run):
-    """Where the bytes of a run belong, which the clock has seen; "" when its lines must be looked at one by one."""
-    if run["more"]:
-        return stream.last
-    if stream.layout.kind in REPEATS_ARE_COPIES:
-        lines = dict.fromkeys(run[0].decode("utf-8", "replace").replace("\r\n", "\n").split("\n")[:-1])
-        if len(lines) != run[0].count(b"\n") or not stream.recent.keys().isdisjoint(lines):
-            return ""
-        stream.recent.update(lines)
-        for line in list(islice(stream.recent, max(0, len(stream.recent) - RECENT))):
-            del stream.recent[line]
-    for stamp in run.group("first", "last") if "first" in run.re.groupindex else ():
-        if stamp:
-            see_stamp(stream.clock, stamp.decode())
-            if stream.clock.is_back:
-                mark_open(stream.record, "TIME_GOES_BACK")
-    stream.layout.dialect.follow_line(stream.record, "", "", None)
-    stream.last = "framing"
-    return stream.last
+def _clock_lines(layout, data, offsets, heads):
+    place, width = _SECONDS.get(layout.kind, (0, 0)) if len(heads) else (0, 0)
+    if not width:
+        return heads[:0]
+    seconds = np.ndarray(len(data) - width + 1, f"S{width}", data, strides=(1,))[offsets[heads] + place]
+    steps = np.flatnonzero((seconds[1:] < seconds[:-1]) | (seconds[1:].astype("S2") != seconds[:-1].astype("S2")))
+    return heads[np.concatenate(([0, -1], steps, steps + 1))]
+
+
+def find_repeats(recent, lines):
+    """The numbers of the lines that stand among the RECENT before them, too; `recent` are those, and is brought up to date."""
+    repeats = []
+    for number, line in enumerate(lines):
+        if line in recent:
+            repeats.append(number)
+            continue
+        recent[line] = None
+        if len(recent) > RECENT:
+            del recent[next(iter(recent))]
+    return repeats
 
 
 def open_envelope(line):

@@ -8,56 +8,22 @@ opened itself. A C-STORE that Orthanc cannot store is answered A700 (its StoreSc
 (HTTP, plugins, Lua, jobs) and lines without prefix are framing.
 """
 
+import itertools
 import re
-from collections import defaultdict
-from types import SimpleNamespace
+from functools import partial
 
 from ..schemas import SERVICES
-from .associations import acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request
+from .associations import State, acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request
 from .dimse import DUMP_FIELD, SERVICE_WORDS, read_dump
-from .loglines import compile_events
 
 LAYOUTS = (
     ("Orthanc", "no_year",
-     r"[FEWIT](?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d{6}) +(?:(?P<who>\S.*?) +)?[\w.+-]+:\d+\] (?:\([a-z]+\) )?(?P<text>.*)"),
+     r"[FEWIT](?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d{6}) +(?:(?P<who>\S.*?) +)??[\w.+-]+:\d+\] (?:\([a-z]+\) )?(?P<text>.*)"),
 )
 _PEER = r" AET (?P<calling_ae_title>.*?) on IP (?P<peer_address>[^\s,:]+)"
-EVENTS = tuple((name, re.compile(pattern)) for name, pattern in (
-    ("received", r"Association Received from" + _PEER),
-    ("acknowledged", r"Association Acknowledged \(Max Send PDV: \d+\)(?: to" + _PEER + ")?"),
-    ("called", r"Incoming connection from" + _PEER + ", calling AET (?P<called_ae_title>.*)"),
-    ("request", r"Incoming (?P<word>\S+) request from" + _PEER + ", calling AET (?P<called_ae_title>.*)"),
-    ("attached", r'Creating attachment ".*" of "DICOM" type \(size: (?P<megabytes>\d{1,7})MB\)'),
-    ("stored", r"New instance stored|Already stored"),
-    ("not_stored", r"Exception while storing DICOM|Store has failed because"),
-    ("uploaded", r"Receiving a DICOM file of \d+ bytes through HTTP"),
-    ("sub_request", r"Store SCU RQ: MsgID \d+"),
-    ("rejected", r"Rejected association, because of a bad called AET in the request \((?P<called_ae_title>.*)\)"),
-    ("rejected", r"Rejected association for remote" + _PEER),
-    ("rejected", r"Association Rejected: (?P<reason>Bad Application Context Name)"),
-    ("released", r"Association Release(?: with" + _PEER + ")?$"),
-    ("aborted", r"Association Aborted(?: with" + _PEER + ")?$"),
-    ("failed", r"DIMSE failure \(aborting association(?: with" + _PEER + r")?\): (?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"),
-    ("opened", r'Opening a DICOM SCU connection.* from AET "(?P<calling_ae_title>.*)" to AET "(?P<called_ae_title>.*)" on host'),
-    ("not_opened", r'.*DicomAssociation - connecting to AET "(?P<called_ae_title>.*?)": (?P<reason>.*)'),
-    ("started", r"Orthanc version: |Orthanc has stopped"),
-))
-ANY = compile_events(pattern for *_, pattern in EVENTS)
 MOST_CLOSED = 64        # C-STOREs looked back for whose lines are whose
 MORE = DUMP_FIELD
 _DUMP_FIELD = re.compile(DUMP_FIELD)
-
-
-def follow_line(record, thread, text, moment):
-    """True when the text of a line says something about an association. `moment()` is where and when."""
-    if not (event := ANY.match(text)):
-        return False
-    name, pattern = EVENTS[event.lastindex - 1]
-    found = pattern.match(text)
-    fields = {k: v.strip() for k, v in found.groupdict().items() if v}
-    key = (fields["calling_ae_title"], fields["peer_address"]) if "peer_address" in fields else None
-    _HANDLERS[name](record, key, thread, moment(), fields)
-    return True
 
 
 def follow_more(record, text):
@@ -70,7 +36,12 @@ def follow_more(record, text):
     return bool(found), ""
 
 
-def _on_acknowledged(record, key, thread, moment, fields):
+def _key(fields):
+    return (fields["calling_ae_title"].strip(), fields["peer_address"]) if "peer_address" in fields else None
+
+
+def _on_acknowledged(record, thread, moment, fields):
+    key = _key(fields)
     if key is None and record.pending:      # before Orthanc 1.6 the line names nobody
         for association in record.pending if len(record.pending) > 1 else []:
             association.row["is_ambiguous"] = True
@@ -78,145 +49,173 @@ def _on_acknowledged(record, key, thread, moment, fields):
     acknowledge(record, key, moment)
 
 
-def _on_called(record, key, thread, moment, fields):
-    if association := next((a for a in reversed(record.associations) if a.key == key), None):
+def _on_called(record, thread, moment, fields):
+    if association := next((a for a in reversed(record.associations) if a.key == _key(fields)), None):
         describe(association.row, **fields)
 
 
-def _on_rejected(record, key, thread, moment, fields):
+def _on_rejected(record, thread, moment, fields):
+    key = _key(fields)
     pending = [a for a in record.pending if key in (None, a.key)]
     association = pending[-1] if pending else receive(record, key, moment)
     association.row["is_ambiguous"] = len(pending) > 1
     describe(association.row, **fields)
     reason = "called AE title not recognized" if "called_ae_title" in fields else fields.get("reason", "calling AE title not allowed")
-    refuse(record, association, moment, "rejected", reason)
+    refuse(record, association, moment, "rejected", reason.strip())
 
 
-def _on_request(record, key, thread, moment, fields):
-    service = SERVICE_WORDS.get(fields["word"], fields["word"].upper())
-    names = {k: fields[k] for k in ("calling_ae_title", "called_ae_title")}
-    pool = pool_of(record, key, moment, peer_address=key[1], **names)
+def _on_request(record, thread, moment, fields):
+    word, key = fields.pop("word"), _key(fields)
+    service = SERVICE_WORDS.get(word, word.upper())
+    names = {k: v for k, v in fields.items() if k != "peer_address"}
+    pool = pool_of(record, key, moment, **fields)
     for member in pool.members:
         describe(member.row, **names)
     if len(pool.members) == 1:
-        _close_stores(record, lambda store: store.key == key)
-    dump, record.dumps, pool.is_getting = read_dump(record.dumps), {}, service == "C-GET"
-    told = dump.fields if dump.is_request and dump.service == service else {}
+        _close_stores(record, [store for store in record.stores if store.key == key])
+    dump, record.dumps, pool.is_getting = record.dumps and read_dump(record.dumps), {}, service == "C-GET"
+    told = dump.fields if dump and dump.is_request and dump.service == service else {}
     if service not in SERVICES:
         return
     operation = request(record, pool, service, moment, **names, **told)
     if service == "C-STORE":
-        record.stores.append(SimpleNamespace(operation=operation, key=key, thread=thread, answers={}, sizes={}))
+        _open_store(record, key, thread, operation)
 
 
-def _on_uploaded(record, key, thread, moment, fields):
-    record.stores.append(SimpleNamespace(operation=None, key=None, thread=thread, answers={}, sizes={}))
+def _open_store(record, key, thread, operation):
+    record.stores.append(State(operation=operation, key=key, thread=thread, is_open=True, answers={}, sizes={}, settled=set()))
 
 
-def _under_way(record, thread):
-    return [s for s in record.stores if thread and s.thread == thread] or record.stores
+def _hear(record, thread, name, told):
+    """The C-STOREs under way that a line may be about."""
+    under_way = [s for s in record.stores if thread and s.thread == thread] or record.stores
+    line = State(told=told, holders=list(under_way))
+    for store in under_way:
+        getattr(store, name)[line] = None
+    return under_way
 
 
-def _on_attached(record, key, thread, moment, fields):
-    size = SimpleNamespace(n_bytes=int(fields["megabytes"]) << 20)
-    for store in _under_way(record, thread):
-        store.sizes[id(size)] = size
+def _on_answered(record, thread, moment, fields, outcome=("", "Success")):
+    under_way = _hear(record, thread, "answers", (outcome, moment))
+    if len(under_way) == 1:
+        _close_stores(record, [under_way[0]])
 
 
-def _on_answered(category, code=""):
-    def note(record, key, thread, moment, fields):
-        under_way, heard = _under_way(record, thread), SimpleNamespace(category=category, code=code, moment=moment)
-        for store in under_way:
-            store.answers[id(heard)] = heard
-        if len(under_way) == 1:
-            _close_stores(record, lambda store: store is under_way[0])
-    return note
-
-
-def _close_stores(record, is_over):
+def _close_stores(record, over):
     """Nothing; tells what is certain of the C-STOREs that are over, once no C-STORE under way can claim the same lines."""
-    record.closed += [s for s in record.stores if is_over(s)]
-    record.stores = [s for s in record.stores if not is_over(s)]
-    for name in ("answers", "sizes"):
-        while _eliminate(record, name):
-            pass
-    claimed = {line for s in record.stores for line in [*s.answers, *s.sizes]}
-    over = [s for s in record.closed if claimed.isdisjoint([*s.answers, *s.sizes])]
-    for store in over or record.closed[:-MOST_CLOSED]:
-        record.closed.remove(store)
-        if store.operation:
-            _tell(store.operation, list(store.answers.values()), list(store.sizes.values()))
+    alone = [s for s in over if all(len(line.holders) == 1 for line in [*s.answers, *s.sizes])]
+    for store in over:
+        store.is_open = False
+        record.stores.remove(store)
+    for store in alone:
+        _tell(store)
+    record.closed += [s for s in over if s not in alone]
+    if record.closed:
+        for store in over:
+            _unsettle(store)
+        for name in ("answers", "sizes"):
+            while any(name not in store.settled and _eliminate(store, name) for store in record.closed):
+                pass
+        sure = [s for s in record.closed if not any(holder.is_open for line in [*s.answers, *s.sizes] for holder in line.holders)]
+        for store in sure or record.closed[:-MOST_CLOSED if not alone else 0]:
+            record.closed.remove(store)
+            _let_go(store)
+            _tell(store)
     if not any(s.operation for s in record.stores):
-        record.stores = [s for s in record.stores if not s.answers]
+        for store in [s for s in record.stores if s.answers]:
+            record.stores.remove(store)
+            _let_go(store)
 
 
-def _eliminate(record, name):
+def _unsettle(store):
+    """Nothing; what may hold all lines of the C-STORE is to be looked at anew."""
+    for name in ("answers", "sizes"):
+        for line in itertools.islice(reversed(getattr(store, name)), 1):
+            for holder in line.holders:
+                holder.settled.discard(name)
+
+
+def _let_go(store):
+    _unsettle(store)
+    for line in [*store.answers, *store.sizes]:
+        line.holders.remove(store)
+
+
+def _eliminate(store, name):
     """True when lines that must belong to some closed C-STOREs (as many lines as C-STOREs that have no other) were taken from the rest."""
-    holders, closed = defaultdict(list), set(map(id, record.closed))
-    for store in [*record.closed, *record.stores]:
-        for line in (own := getattr(store, name)):
-            holders[line].append((id(store), own))
-    for store in record.closed:
-        lines = getattr(store, name).keys()
-        if all(len(holders[line]) == 1 for line in lines):
-            continue
-        sharing = dict(holder for line in lines for holder in holders[line])
-        owners = [place for place, own in sharing.items() if place in closed and own.keys() <= lines]
-        others = [own for place, own in sharing.items() if place not in owners]
-        if others and len(owners) == len(lines):
-            for own in others:
-                for line in lines & own.keys():
-                    del own[line]
-            return True
-    return False
+    store.settled.add(name)
+    lines = getattr(store, name).keys()
+    sharing = {holder for line in lines for holder in line.holders}
+    owners = {s for s in sharing if not s.is_open and getattr(s, name).keys() <= lines}
+    if len(owners) != len(lines) or len(owners) == len(sharing):
+        return False
+    for other in sharing - owners:
+        own = getattr(other, name)
+        for line in lines & own.keys():
+            del own[line]
+            line.holders.remove(other)
+        _unsettle(other)
+    return True
 
 
-def _tell(operation, answers, sizes):
-    outcomes = {(a.code, a.category) for a in answers}
-    if len(outcomes) == 1:
-        answer(operation, *outcomes.pop(), answers[0].moment if len(answers) == 1 else None)
-    if len({s.n_bytes for s in sizes}) == 1:
-        operation.row |= {"n_bytes": sizes[0].n_bytes, "n_bytes_source": "mb_rounded"}
+def _tell(store):
+    answers, sizes = list(store.answers), {line.told for line in store.sizes}
+    if store.operation and len({line.told[0] for line in answers}) == 1:
+        answer(store.operation, *answers[0].told[0], answers[0].told[1] if len(answers) == 1 else None)
+    if store.operation and len(sizes) == 1:
+        store.operation.row |= {"n_bytes": sizes.pop(), "n_bytes_source": "mb_rounded"}
 
 
-def _on_sub_request(record, key, thread, moment, fields):
+def _on_sub_request(record, thread, moment, fields):
     """Orthanc sends the images of a C-GET back on the association, and does not log the answers."""
     pools = [p for p in record.pools if p.is_getting]
     if len(pools) == 1:
         request(record, pools[0], "C-STORE", moment).is_reversed = True
 
 
-def _on_ended(outcome):
-    def end(record, key, thread, moment, fields):
-        pool = pool_of(record, key, moment, **{k: v for k, v in fields.items() if k != "reason"})
-        _close_stores(record, lambda store: store.key == key and len(pool.members) <= len(pool.ends) + 1)
-        finish(record, pool, moment, outcome, fields.get("reason", ""))
-    return end
+def _on_ended(record, thread, moment, fields, outcome):
+    key, reason = _key(fields), fields.pop("reason", "").strip()
+    pool = pool_of(record, key, moment, **fields)
+    if len(pool.members) <= len(pool.ends) + 1:
+        _close_stores(record, [store for store in record.stores if store.key == key])
+    finish(record, pool, moment, outcome, reason)
 
 
-def _on_opened(record, key, thread, moment, fields):
-    association = receive(record, ("opened", fields["called_ae_title"]), moment, **fields)
-    record.pending.remove(association)
+def _on_opened(record, thread, moment, fields):
+    record.pending.remove(receive(record, ("opened", fields["called_ae_title"].strip()), moment, **fields))
 
 
-def _on_not_opened(record, key, thread, moment, fields):
-    key = ("opened", fields["called_ae_title"])
+def _on_not_opened(record, thread, moment, fields):
+    key = ("opened", fields["called_ae_title"].strip())
     if opened := next((a for a in reversed(record.associations) if a.key == key and "outcome" not in a.row), None):
-        opened.row |= {"outcome": "failed", "reason": fields["reason"], "ended_at": moment.at,
+        opened.row |= {"outcome": "failed", "reason": fields["reason"].strip(), "ended_at": moment.at,
                        "n_operations": 0, "n_stored": 0, "n_failed": 0}
 
 
 def end_log(record):
     """Nothing; the log ends here, or Orthanc was started anew."""
-    _close_stores(record, lambda store: True)
+    _close_stores(record, list(record.stores))
     end_all(record)
 
 
-_HANDLERS = {
-    "received": lambda record, key, thread, moment, fields: receive(record, key, moment, **fields),
-    "acknowledged": _on_acknowledged, "called": _on_called, "request": _on_request, "attached": _on_attached,
-    "stored": _on_answered("Success"), "not_stored": _on_answered("Failure", "A700"), "uploaded": _on_uploaded,
-    "sub_request": _on_sub_request, "rejected": _on_rejected, "released": _on_ended("released"), "aborted": _on_ended("aborted"),
-    "failed": _on_ended("failed"), "opened": _on_opened, "not_opened": _on_not_opened,
-    "started": lambda record, key, thread, moment, fields: end_log(record),
-}
+EVENTS = (
+    (lambda record, thread, moment, fields: receive(record, _key(fields), moment, **fields), r"Association Received from" + _PEER),
+    (_on_acknowledged, r"Association Acknowledged \(Max Send PDV: \d+\)(?: to" + _PEER + ")?"),
+    (_on_called, r"Incoming connection from" + _PEER + ", calling AET (?P<called_ae_title>.*)"),
+    (_on_request, r"Incoming (?P<word>\S+) request from" + _PEER + ", calling AET (?P<called_ae_title>.*)"),
+    (lambda record, thread, moment, fields: _hear(record, thread, "sizes", int(fields["megabytes"]) << 20),
+     r'Creating attachment ".*" of "DICOM" type \(size: (?P<megabytes>\d{1,7})MB\)'),
+    (_on_answered, r"New instance stored|Already stored"),
+    (partial(_on_answered, outcome=("A700", "Failure")), r"Exception while storing DICOM|Store has failed because"),
+    (lambda record, thread, moment, fields: _open_store(record, None, thread, None), r"Receiving a DICOM file of \d+ bytes through HTTP"),
+    (_on_sub_request, r"Store SCU RQ: MsgID \d+"),
+    (_on_rejected, r"Rejected association, because of a bad called AET in the request \((?P<called_ae_title>.*)\)"),
+    (_on_rejected, r"Rejected association for remote" + _PEER),
+    (_on_rejected, r"Association Rejected: (?P<reason>Bad Application Context Name)"),
+    (partial(_on_ended, outcome="released"), r"Association Release(?: with" + _PEER + ")?$"),
+    (partial(_on_ended, outcome="aborted"), r"Association Aborted(?: with" + _PEER + ")?$"),
+    (partial(_on_ended, outcome="failed"), r"DIMSE failure \(aborting association(?: with" + _PEER + r")?\): (?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"),
+    (_on_opened, r'Opening a DICOM SCU connection.* from AET "(?P<calling_ae_title>.*)" to AET "(?P<called_ae_title>.*)" on host'),
+    (_on_not_opened, r'.*DicomAssociation - connecting to AET "(?P<called_ae_title>.*?)": (?P<reason>.*)'),
+    (lambda record, thread, moment, fields: end_log(record), r"Orthanc version: |Orthanc has stopped"),
+)

@@ -4,12 +4,11 @@ What the program accepted and what it requested itself are told apart by the wor
 AE titles stand at DEBUG only, addresses only where the program writes them, the answer of a server to C-STORE never: its status is missing.
 """
 
-import re
+from functools import partial
 
 from ..tables import add_problem
-from .associations import acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request
+from .associations import acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request, tell
 from .dimse import CODE_MODALITIES, SERVICE_WORDS, read_dump, status_category
-from .loglines import compile_events
 
 _STAMP = r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{3,6})?)"
 _LEVEL = "(?:CRITICAL|ERROR|WARNING|INFO|DEBUG)"
@@ -22,55 +21,10 @@ LAYOUTS = (
     ("pynetdicom, basicConfig", "none", _LEVEL + r":pynetdicom[\w.]*:(?P<text>.*)"),
     ("pynetdicom native", "none", r"[CEWID]:(?: |$)(?P<text>.*)", _WORDS),
 )
-_DUMPED = re.compile(r"(?P<field>Message Type|(?:Affected|Requested) SOP (?:Class|Instance) UID|Status|Move Destination) +: *(?P<value>.*)")
-EVENTS = tuple((name, role, re.compile(pattern)) for name, role, pattern in (
-    ("field", "", _DUMPED.pattern),
-    ("message", "", r"=+ END DIMSE MESSAGE =+"),
-    ("received", "accepted", r"=+ INCOMING A-ASSOCIATE-RQ PDU"),
-    ("received", "requested", r"=+ OUTGOING A-ASSOCIATE-RQ PDU"),
-    ("received", "requested", r"Requesting Association$"),
-    ("named", "", r"Calling Application Name: +(?P<calling_ae_title>.*)"),
-    ("named", "", r"Called Application Name: +(?P<called_ae_title>.*)"),
-    ("way", "", r"=+ (?P<way>INCOMING|OUTGOING) DIMSE MESSAGE"),
-    ("acknowledged", "accepted", r"Accepting Association$"),
-    ("acknowledged", "requested", r"Association Accepted$"),
-    ("rejected", "accepted", r"Rejecting Association"),
-    ("rejected", "requested", r"Association Rejected"),
-    ("failed", "requested", r"Association [Rr]equest [Ff]ailed: (?P<reason>.*)"),
-    ("reason", "requested", r"(?:Result: .*)?Reason: (?P<reason>.*)"),
-    ("request", "accepted", r"Received (?P<word>Echo|Store|Find|Move|Get) Request"),
-    ("request", "accepted", r"(?P<word>Find|Move|Get) SCP Request Identifier"),
-    ("request", "requested", r"Sending (?P<word>Echo|Store|Find|Move|Get|Create|Set|Action|Event Report) Request: MsgID \d+(?:, \((?P<code>\w+)\))?"),
-    ("response", "requested", r"Received (?P<word>Echo|Store) Response \(Status: 0x(?P<status>[0-9A-Fa-f]{4})"),
-    ("response", "", r"(?P<word>Find|Move|Get) SCP (?:Response|Result):? ?\d*(?: -|:) 0x(?P<status>[0-9A-Fa-f]{4})"),
-    ("sub_response", "requested", r"(?:Move|Get) SCP: Received Store SC[PU] response 0x(?P<status>[0-9A-Fa-f]{4})"),
-    ("address", "accepted", r"Received \S+ request from (?P<peer_address>\S+):\d+ at "),
-    ("released", "accepted", r"Association Released$"),
-    ("released", "requested", r"Releasing Association$"),
-    ("aborted", "", r"(?:Association Aborted|Aborting Association)"),
-))
-MORE = "(?!)"          # no line without prefix says anything
-ANY = compile_events(pattern for *_, pattern in EVENTS)
+MORE = None             # no line without prefix says anything
+end_log = end_all
 _WORDS_OF_N = {"Create": "N-CREATE", "Set": "N-SET", "Action": "N-ACTION", "Event Report": "N-EVENT-REPORT"}
 _OTHER = {"accepted": "requested", "requested": "accepted"}
-
-
-def follow_line(record, thread, text, moment):
-    """True when the text of a line says something about an association. `moment()` is where and when."""
-    if not (event := ANY.match(text)):
-        return False
-    name, role, pattern = EVENTS[event.lastindex - 1]
-    found = pattern.match(text)
-    _HANDLERS[name](record, role, thread, moment(), {k: v for k, v in found.groupdict().items() if v})
-    return True
-
-
-def follow_more(record, text):
-    """`(False, "")`: lines without prefix belong to the line above."""
-    return False, ""
-
-
-end_log = end_all
 
 
 def _place(record, role, moment):
@@ -80,49 +34,38 @@ def _place(record, role, moment):
     return pool_of(record, _OTHER[role] if is_reversed else role, moment), is_reversed
 
 
-def _on_field(record, role, thread, moment, fields):
-    record.dumps.setdefault(thread, {})[fields["field"].replace("Requested", "Affected")] = fields.get("value", "")
-
-
-def _on_way(record, role, thread, moment, fields):
+def _on_way(role, record, thread, moment, fields):
     record.dumps[thread] = {"way": fields["way"]}
 
 
-def _on_received(record, role, thread, moment, fields):
+def _on_received(role, record, thread, moment, fields):
     asking = [a for a in record.pending if a.key == role and role == "requested" and not a.row.get("calling_ae_title")]
     record.asking[thread] = asking[-1] if asking else receive(record, role, moment)
 
 
-def _on_named(record, role, thread, moment, fields):
+def _on_named(role, record, thread, moment, fields):
     if thread in record.asking:
         describe(record.asking[thread].row, **fields)
 
 
-def _on_refused(outcome):
-    def end(record, role, thread, moment, fields):
-        pending = [a for a in record.pending if a.key == role]
-        association = pending[-1] if pending else receive(record, role, moment)
-        association.row["is_ambiguous"] = len(pending) > 1
-        refuse(record, association, moment, outcome, fields.get("reason", ""))
-    return end
+def _on_refused(role, record, thread, moment, fields, outcome="rejected"):
+    pending = [a for a in record.pending if a.key == role]
+    association = pending[-1] if pending else receive(record, role, moment)
+    association.row["is_ambiguous"] = len(pending) > 1
+    refuse(record, association, moment, outcome, fields.get("reason", ""))
 
 
-def _on_reason(record, role, thread, moment, fields):
+def _on_reason(role, record, thread, moment, fields):
     if record.associations and record.associations[-1].row.get("outcome") == "rejected":
         describe(record.associations[-1].row, **fields)
 
 
 def _tell(record, role, moment, teller, service, **fields):
-    """The operation that a request line or a dumped request is about: a log may have both, in either order."""
     pool, is_reversed = _place(record, role, moment)
-    half_told = (o for o in pool.operations if o.is_open and o.row["service"] == service and o.told == {"line", "dump"} - {teller})
-    operation = next(half_told, None) or request(record, pool, service, moment)
-    describe(operation.row, **fields)
-    operation.told.add(teller)
-    operation.is_reversed = is_reversed
+    tell(record, pool, teller, service, moment, **fields).is_reversed = is_reversed
 
 
-def _on_request(record, role, thread, moment, fields):
+def _on_request(role, record, thread, moment, fields):
     service = SERVICE_WORDS.get(fields["word"]) or _WORDS_OF_N[fields["word"]]
     _tell(record, role, moment, "line", service, modality=CODE_MODALITIES.get(fields.get("code"), ""))
 
@@ -134,8 +77,8 @@ def _answer(record, role, service, code, moment):
         answer(fitting[0], code.upper(), category, moment)
 
 
-def _on_message(record, role, thread, moment, fields):
-    lines = record.dumps.pop(thread, {})
+def _on_message(role, record, thread, moment, fields):
+    lines = {name.replace("Requested", "Affected"): value for name, value in record.dumps.pop(thread, {}).items()}
     way, lines["DIMSE Status"] = lines.pop("way", ""), lines.get("Status", "")
     dump = read_dump(lines)
     if dump.is_request:
@@ -144,11 +87,11 @@ def _on_message(record, role, thread, moment, fields):
         _answer(record, "accepted" if way == "OUTGOING" else "requested", dump.service, dump.status_code, moment)
 
 
-def _on_response(record, role, thread, moment, fields):
+def _on_response(role, record, thread, moment, fields):
     _answer(record, role, SERVICE_WORDS[fields["word"]], fields["status"], moment)
 
 
-def _on_sub_response(record, role, thread, moment, fields):
+def _on_sub_response(role, record, thread, moment, fields):
     """A C-STORE that the program sent for a C-MOVE or C-GET, of which only the answer is logged."""
     pool, is_reversed = _place(record, role, moment)
     operation = request(record, pool, "C-STORE", moment)
@@ -157,19 +100,13 @@ def _on_sub_response(record, role, thread, moment, fields):
     answer(operation, fields["status"].upper(), status_category(fields["status"]), moment)
 
 
-def _on_address(record, role, thread, moment, fields):
+def _on_address(role, record, thread, moment, fields):
     members = [m for p in record.pools if role in p.speakers for m in p.members]
     if len(members) == 1:
         describe(members[0].row, **fields)
 
 
-def _on_ended(outcome):
-    def end(record, role, thread, moment, fields):
-        finish(record, pool_of(record, role, moment), moment, outcome)
-    return end
-
-
-def _on_aborted(record, role, thread, moment, fields):
+def _on_aborted(role, record, thread, moment, fields):
     """What is open is over; a client says it also behind a request that failed."""
     if record.pools or not record.associations:
         finish(record, pool_of(record, None, moment), moment, "aborted")
@@ -177,10 +114,29 @@ def _on_aborted(record, role, thread, moment, fields):
         refuse(record, association, moment, "aborted", "")
 
 
-_HANDLERS = {
-    "field": _on_field, "way": _on_way, "message": _on_message, "received": _on_received, "named": _on_named,
-    "acknowledged": lambda record, role, thread, moment, fields: acknowledge(record, role, moment),
-    "rejected": _on_refused("rejected"), "failed": _on_refused("failed"), "reason": _on_reason, "request": _on_request,
-    "response": _on_response, "address": _on_address, "released": _on_ended("released"), "aborted": _on_aborted,
-    "sub_response": _on_sub_response,
-}
+EVENTS = tuple((handler and partial(handler, role), pattern) for handler, role, pattern in (
+    (None, "", r"(?P<field>Message Type|(?:Affected|Requested) SOP (?:Class|Instance) UID|Status|Move Destination) +: *(?P<value>.*)"),
+    (_on_message, "", r"=+ END DIMSE MESSAGE =+"),
+    (_on_received, "accepted", r"=+ INCOMING A-ASSOCIATE-RQ PDU"),
+    (_on_received, "requested", r"=+ OUTGOING A-ASSOCIATE-RQ PDU"),
+    (_on_received, "requested", r"Requesting Association$"),
+    (_on_named, "", r"Calling Application Name: +(?P<calling_ae_title>.*)"),
+    (_on_named, "", r"Called Application Name: +(?P<called_ae_title>.*)"),
+    (_on_way, "", r"=+ (?P<way>INCOMING|OUTGOING) DIMSE MESSAGE"),
+    (lambda role, record, thread, moment, fields: acknowledge(record, role, moment), "accepted", r"Accepting Association$"),
+    (lambda role, record, thread, moment, fields: acknowledge(record, role, moment), "requested", r"Association Accepted$"),
+    (_on_refused, "accepted", r"Rejecting Association"),
+    (_on_refused, "requested", r"Association Rejected"),
+    (partial(_on_refused, outcome="failed"), "requested", r"Association [Rr]equest [Ff]ailed: (?P<reason>.*)"),
+    (_on_reason, "requested", r"(?:Result: .*)?Reason: (?P<reason>.*)"),
+    (_on_request, "accepted", r"Received (?P<word>Echo|Store|Find|Move|Get) Request"),
+    (_on_request, "accepted", r"(?P<word>Find|Move|Get) SCP Request Identifier"),
+    (_on_request, "requested", r"Sending (?P<word>Echo|Store|Find|Move|Get|Create|Set|Action|Event Report) Request: MsgID \d+(?:, \((?P<code>\w+)\))?"),
+    (_on_response, "requested", r"Received (?P<word>Echo|Store) Response \(Status: 0x(?P<status>[0-9A-Fa-f]{4})"),
+    (_on_response, "", r"(?P<word>Find|Move|Get) SCP (?:Response|Result):? ?\d*(?: -|:) 0x(?P<status>[0-9A-Fa-f]{4})"),
+    (_on_sub_response, "requested", r"(?:Move|Get) SCP: Received Store SC[PU] response 0x(?P<status>[0-9A-Fa-f]{4})"),
+    (_on_address, "accepted", r"Received \S+ request from (?P<peer_address>\S+):\d+ at "),
+    (lambda role, record, thread, moment, fields: finish(record, pool_of(record, role, moment), moment, "released"), "accepted", r"Association Released$"),
+    (lambda role, record, thread, moment, fields: finish(record, pool_of(record, role, moment), moment, "released"), "requested", r"Releasing Association$"),
+    (_on_aborted, "", r"(?:Association Aborted|Aborting Association)"),
+))

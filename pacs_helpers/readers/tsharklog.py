@@ -8,23 +8,23 @@ read the capture itself for them.
 import re
 
 from ..tables import add_problem
-from .associations import acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request
+from .associations import acknowledge, answer, asking, describe, end_all, finish, pool_of, receive, refuse, request
 from .dimse import sop_class, status_of_words
 
 LAYOUTS = (
     ("tshark field export", "epoch", r"(?P<text>(?:(?:[^\t]*\t)*?(?P<stamp>\d{9,11}\.\d{6,9})(?:\t|$)|(?:frame|tcp|ip)\.\w+\t).*)",
-     r"\A(?:\xef\xbb\xbf)?(?=[^\n]*\bframe\.time_epoch\b)(?=[^\n]*\btcp\.stream\b)(?=[^\n]*\bdicom\.pdu\.type\b)[\w.]+\t"),
+     r"\A(?:\xef\xbb\xbf)?[\w.]+\t", *(r"\A[^\n]*\b" + name + r"\b" for name in (r"frame\.time_epoch", r"tcp\.stream", r"dicom\.pdu\.type"))),
 )
 _MESSAGE = re.compile(r"(?P<service>[CN]-[A-Z-]+?)-(?P<kind>RQ|RSP) ID=(?P<number>\d+)(?:[^,(]*\((?P<words>[^)]*)\))?|, (?P<name>[^,]* Storage\b[^,]*)")
-MORE = "(?!)"          # no line without prefix says anything
-ANY = None          # every frame says something
+MORE = None             # a frame is one line
+end_log = end_all
 _ENDS = {"0x05": "released", "0x07": "aborted"}
 
 
-def follow_line(record, who, text, moment):
-    """True when a line says something about an association. `moment()` is where and when."""
-    cells = text.split("\t")
-    if not moment().at:
+def _on_frame(record, who, told, fields):
+    """False when a line says nothing about an association."""
+    cells = fields["cells"].split("\t")
+    if not told.at:
         record.asking = {name: place for place, name in enumerate(cells)}
         return False
 
@@ -32,7 +32,7 @@ def follow_line(record, who, text, moment):
         place = record.asking.get(name, len(cells))
         return cells[place].strip(' "') if place < len(cells) else ""
 
-    key, kinds, told = cell("tcp.stream"), cell("dicom.pdu.type").split(","), moment()
+    key, kinds = cell("tcp.stream"), cell("dicom.pdu.type").split(",")
     for kind in dict.fromkeys(kinds):
         if kind == "0x01":
             receive(record, key, told, peer_address=cell("ip.src"), calling_ae_title=cell("dicom.assoc.ae.calling"),
@@ -40,21 +40,12 @@ def follow_line(record, who, text, moment):
         elif kind == "0x02":
             acknowledge(record, key, told)
         elif kind == "0x03":
-            association = next((a for a in record.pending if a.key == key), None) or receive(record, key, told)
-            refuse(record, association, told, "rejected", cell("_ws.col.Info"))
+            refuse(record, asking(record, key, told), told, "rejected", cell("_ws.col.Info"))
         elif kind == "0x04":
             _on_data(record, key, told, cell("_ws.col.Info"))
         elif kind in _ENDS or (kind == "0x06" and any(key in p.speakers for p in record.pools)):
             finish(record, pool_of(record, key, told), told, _ENDS.get(kind, "released"))
     return any(kinds)
-
-
-def follow_more(record, text):
-    """`(False, "")`: a frame is one line."""
-    return False, ""
-
-
-end_log = end_all
 
 
 def _on_data(record, key, moment, info):
@@ -76,3 +67,6 @@ def _on_data(record, key, moment, info):
             operation.told.add("data")
         elif operation and (outcome := status_of_words(found["words"] or ""))[1] not in (None, "Pending"):
             answer(operation, *outcome, moment)
+
+
+EVENTS = ((_on_frame, r"(?P<cells>.*)"),)

@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -148,15 +149,20 @@ def tables(log):
     return [table.drop(columns="seconds", errors="ignore").to_csv() for table in log]
 
 
+def each_line():
+    """The layouts, when every line is looked at one by one."""
+    return tuple(SimpleNamespace(**vars(layout) | {"said": layout.head}) for layout in dicomlog.LAYOUTS)
+
+
 @pytest.mark.parametrize("name", ["archive_orthanc_1.log.gz", "edview_storescp_xcr.log", "workstation_dcmqrscp.log"])
 @pytest.mark.parametrize("block", [97, 4096])
 def test_blocks_and_runs_change_nothing(request, monkeypatch, name, block):
     file = request.config.rootpath / SAMPLES / name
     at_once = tables(read_dicom_log(file, site=SITE, year=2026))
     monkeypatch.setattr(account, "BLOCK_BYTES", block)
-    monkeypatch.setattr(loglines, "HEAD_BYTES", 4096)
+    monkeypatch.setattr(loglines, "PIECE_BYTES", 4096)
     assert tables(read_dicom_log(file, site=SITE, year=2026)) == at_once
-    monkeypatch.setattr(dicomlog, "LAYOUTS", tuple(layout._replace(run=None) for layout in dicomlog.LAYOUTS))
+    monkeypatch.setattr(dicomlog, "LAYOUTS", each_line())
     assert tables(read_dicom_log(file, site=SITE, year=2026)) == at_once
 
 
@@ -172,7 +178,7 @@ def test_runs_read_what_single_lines_do(tmp_path_factory, lines):
     file = tmp_path_factory.mktemp("runs") / "a.log"
     file.write_bytes("".join(lines).encode())
     at_once = tables(read_dicom_log(file, site=SITE))
-    known, dicomlog.LAYOUTS = dicomlog.LAYOUTS, tuple(layout._replace(run=None) for layout in dicomlog.LAYOUTS)
+    known, dicomlog.LAYOUTS = dicomlog.LAYOUTS, each_line()
     try:
         assert tables(read_dicom_log(file, site=SITE)) == at_once
     finally:

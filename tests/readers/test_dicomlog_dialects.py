@@ -152,3 +152,9 @@ def test_envelope_gives_the_clock_of_lines_that_have_none(tmp_path, name):
     assert log.associations["started_at"].astype(str).tolist() == ["2026-11-24 03:00:00+00:00"]
     assert log.associations["ended_at"].astype(str).tolist() == ["2026-11-24 03:00:02+00:00"]
     assert log.rejected[["code", "n_bytes"]].values.tolist() == [["OTHER_PROGRAM", len(other.encode()) + 1]]
+
+
+def test_line_without_prefix_inside_syslog_belongs_to_the_line_above(tmp_path):
+    texts = ("I: Accepting Association", "  a line of its own", "I: Association Released", "D: Our Implementation Version Name:   PYNETDICOM_300")
+    log = load(tmp_path, "".join(ENVELOPES["RFC 3339"](n, text) + "\n" for n, text in enumerate((texts[3], *texts[:3]))))
+    assert log.associations["outcome"].tolist() == ["released"] and log.rejected.empty
