@@ -22,9 +22,13 @@ def pair_acknowledgments(messages):
 
     The n-th sending of a control id goes with the n-th answer to it, the last sending with all further ones, for it was sent again unchanged:
     of those the first that accepts, else the last. Systems count alike, so an answer counts for the sender it names in MSH-5 if that sender used the control id.
+    A copy of a message in another file is another record of the same sending.
     """
-    require_columns(messages, [*_SENT, "acknowledged_control_id", "acknowledgment_code", "error_text", "receiving_application"], "messages")
-    sent = in_time(messages[(messages["message_control_id"] != "") & (messages["acknowledged_control_id"] == "")].drop_duplicates(["source_file", "source_offset"]), "message_at")
+    require_columns(messages, [*_SENT, "problems", "acknowledged_control_id", "acknowledgment_code", "error_text", "receiving_application"], "messages")
+    sent = messages[(messages["message_control_id"] != "") & (messages["acknowledged_control_id"] == "")].drop_duplicates(["source_file", "source_offset"])
+    here = sent["source_file"] + "\n" + sent["message_control_id"] + "\n" + sent["sending_application"]
+    is_copy = sent["problems"].str.contains(r"\bDUPLICATE_MESSAGE\b")
+    sent = in_time(sent[~is_copy | here.isin(here[~is_copy])], "message_at")
     mine = sent["message_control_id"] + "\n" + sent["sending_application"]
     sent = sent.assign(key=mine, n=sent.groupby(mine).cumcount())
     told = in_time(messages[messages["acknowledged_control_id"] != ""], "message_at")

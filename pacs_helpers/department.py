@@ -53,6 +53,9 @@ def build_department(*, hl7=None, dicom=None, network=None, ris=None, audit=None
     """
     if hl7 is None and dicom is None and ris is None:
         raise TableError("hl7, dicom, ris: give at least one of them; a network log alone names no exam.")
+    for name, given, table in (("hl7", hl7, "messages"), ("dicom", dicom, "instances"), ("network", network, "operations"), ("ris", ris, "exams"), ("audit", audit, "audit")):
+        if given is not None and not hasattr(given, table):
+            raise TableError(f"{name}: what a reader returns is needed, with its table {table}, not {type(given).__name__}.")
     messages = conform([], MESSAGES) if hl7 is None else hl7.messages
     instances = conform([], INSTANCES) if dicom is None else dicom.instances
     steps = conform([], PERFORMED_STEPS) if dicom is None else dicom.performed_steps

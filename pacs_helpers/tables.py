@@ -107,6 +107,8 @@ def _category(name, values, allowed, index):
 
 def require_columns(table, names, argument):
     """Nothing; TableError naming the argument and the first column that is not there."""
+    if not isinstance(table, pd.DataFrame):
+        raise TableError(f"{argument}: a table is needed, not {type(table).__name__}; of what a reader returns, take the table: {argument}=result.{argument}.")
     for name in names:
         if name not in table.columns:
             raise TableError(f"{argument}: column '{name}' is missing.{nearest(name, table.columns)}")

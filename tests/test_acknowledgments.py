@@ -48,3 +48,10 @@ def test_an_answer_to_nothing_sent_here_makes_no_row():
 
 def test_a_message_of_several_orders_is_one_row():
     assert len(pair_acknowledgments(conform([{"source_file": "feed", "source_offset": 0, **sent("A", "10:00")}] * 2, MESSAGES))) == 1
+
+
+def test_a_copy_in_another_log_is_no_second_sending():
+    copy = sent("A", "10:00", source_file="other", problems="DUPLICATE_MESSAGE")
+    assert pair(sent("A", "10:00"), answer("AA", "A", "10:01"), copy)[["source_file", "acknowledgment_code"]].values.tolist() == [["feed", "AA"]]
+    again = sent("A", "10:00", problems="DUPLICATE_MESSAGE")
+    assert pair(sent("A", "10:00"), again, answer("AA", "A", "10:01"), copy)["acknowledgment_code"].tolist() == ["AA", ""]

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from .account import INFLATE_LIMIT, read_bytes, reject
@@ -44,6 +45,10 @@ def read_records(file):
     nothing = Records([], [], [], rejected, len(data), 0, 0, digest)
     if not data:
         return nothing._replace(rejected=rejected or [reject(file, 0, 0, "EMPTY_FILE", "0 bytes; ask for it again")])
+    if Path(file).name.startswith("~$"):
+        return nothing._replace(rejected=[*rejected, reject(file, 0, len(data), "NOT_A_RECORD", "what Excel leaves beside a workbook that is open; nothing to do")])
+    if data.startswith(b"\xd0\xcf\x11\xe0"):
+        return nothing._replace(rejected=[*rejected, reject(file, 0, len(data), "UNKNOWN_FORMAT", "an Excel file of the old kind; save it as .xlsx or CSV")])
     if data.startswith(b"PK\3\4"):
         return _excel(file, data, nothing)
     text, encoding, n_mark, codes = _decode(data)

@@ -6,6 +6,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
@@ -38,6 +39,7 @@ _TIME_WORDS = r"(?:[ _]?(?:date(?:[ _/&]*time)?|time|dt|dttm|datetime|timestamp|
 _DATE = re.compile(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})(?:[T ,]+(\d{1,2}):(\d\d)(?::(\d\d)(?:\.\d+)?)?(?: ?([AP])\.?M\.?)?)?\s*", re.I)
 _COMPACT = re.compile(r"\d{8}(?:\d{4}(?:\d\d)?)?(?:[+-]\d{4})?")
 _SERIAL = re.compile(r"[2-8]\d{4}(?:\.\d+)?")       # days since 1900, as Excel keeps dates: 1954 to 2119
+_GUARDED = re.compile(r'="([^"]*)"')
 _SCIENTIFIC = re.compile(r"\d(?:[.,]\d+)?E\+?\d{1,2}", re.I)
 
 
@@ -56,12 +58,8 @@ def read_ris_export(path, *, site, columns=None, executor=None):
     """
     if not isinstance(site, Site):
         raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
-    wanted = dict(site.ris if columns is None else columns)
-    for field in wanted:
-        if field not in RIS_FIELDS:
-            raise TableError(f"columns: '{field}' is no field of an exam.{nearest(field, RIS_FIELDS)}")
-    if not set(wanted) - {"date_order"}:
-        raise TableError("columns: nothing says which column is what; propose_columns(path) makes a map to check, for [ris] in site.toml.")
+    wanted = site.ris if columns is None else columns
+    _check(wanted)
     files, rejected = list_files(path)
     tables, sources = [], []
     for table, refused, source in run_over(read_file, [(file, site, wanted) for file in sorted(files)], executor):
@@ -73,6 +71,20 @@ def read_ris_export(path, *, site, columns=None, executor=None):
         raise TableError(f"columns: {unlike[0]['source_file']} has {unlike[0]['reason']}.")
     rejected, sources = close_account(rejected, sources, unit="bytes")
     return RisExport(conform(pd.concat(tables, ignore_index=True) if tables else [], EXAMS), rejected, sources)
+
+
+def _check(wanted):
+    if not isinstance(wanted, dict):
+        raise TableError("columns: {field: header} is needed, such as {'accession_number': 'Acc. No.'}.")
+    for field in wanted:
+        if field not in RIS_FIELDS:
+            raise TableError(f"columns: '{field}' is no field of an exam.{nearest(field, RIS_FIELDS)}")
+    if not set(wanted) - {"date_order"}:
+        raise TableError("columns: nothing says which column is what; propose_columns(path) makes a map to check, for [ris] in site.toml.")
+    if wanted.get("date_order", DATE_ORDERS[0]) not in DATE_ORDERS:
+        raise TableError(f"columns: date_order '{wanted['date_order']}' is not one of {', '.join(DATE_ORDERS)}.")
+    if not {"accession_number", "study_instance_uid"} & {*wanted}:
+        raise TableError("columns: no header is named for accession_number, by which exams are known; add it to the map.")
 
 
 def read_file(unit):
@@ -108,7 +120,14 @@ def _exams(found, names, wanted, zone):
             _flag_all(codes, "DUPLICATE_HEADER")
             continue
         values = [row[names.index(header)] for _, row in found.rows]
-        if f"{field}_at" in EXAMS:
+        if field == "patient_birth_date":
+            parsed = _instants(values, wanted.get("date_order"), zone)
+            table[field] = ["" if at is None else at.astimezone(ZoneInfo(zone)).strftime("%Y%m%d") for at, _, _ in parsed]
+            for i, (at, _, code) in enumerate(parsed):
+                codes[i] += [{"BAD_TIME": "BAD_DATE"}.get(code, code)] if code and at is None else []
+                if at is None and str(values[i]).strip():
+                    raw[i][field] = str(values[i])
+        elif f"{field}_at" in EXAMS:
             parsed = _instants(values, wanted.get("date_order"), zone)
             table[f"{field}_at"] = [at for at, _, _ in parsed]
             for i, (at, kind, code) in enumerate(parsed):
@@ -140,7 +159,9 @@ def _text(value, field):
         return value.strftime("%Y%m%d"), ""
     if field not in _IDS:
         return text.strip(), ""
-    clean = text.replace("\xa0", " ").strip().removeprefix("'").strip()
+    clean = text.replace("\xa0", " ").strip()
+    guarded = _GUARDED.fullmatch(clean)     # ="00123", as exports write what Excel must not take for a number
+    clean = guarded[1] if guarded else clean.removeprefix("'").strip()
     if _SCIENTIFIC.fullmatch(clean):
         return "", "EXCEL_NUMBER"
     return clean, "ID_CLEANED" if clean != text and text.strip() else ""
@@ -186,7 +207,7 @@ def _instant(value, found, day_first, zone):
 def propose_columns(path, *, write_to=None):
     """DataFrame(field, header, share_filled, evidence) of which column of an export is what, to be checked by a person.
 
-    A field goes to the column whose header names it best and whose values look like it. `write_to` is a site.toml that gets the map as its [ris]
+    A field goes to the column whose header names it best, in English, and whose values look like it; headers without a field come last. `write_to` is a site.toml that gets the map as its [ris]
     table; TableError when it has one.
     """
     files, _ = list_files(path)
@@ -205,7 +226,10 @@ def propose_columns(path, *, write_to=None):
     if day_first is not None:
         n = sum(bool(f and len(f[1]) <= 2) for f in found_dates)
         proposal["date_order"] = "date_order", DATE_ORDERS[not day_first], n / len(found_dates), "some of the dates can only be read so; all columns of an export are taken to be alike"
-    table = pd.DataFrame([proposal[f] for f in (*_WORDS, "date_order") if f in proposal], columns=["field", "header", "share_filled", "evidence"])
+    if not proposal:
+        raise TableError(f"path: no header of {files[0]} names a field of an exam in English; it has: {', '.join(names)[:200]}. Write [ris] by hand: {', '.join(_WORDS)}.")
+    rest = [("", name, None, "not known by this name; if it is needed, give it a field in [ris] by hand") for name in names if name not in taken]
+    table = pd.DataFrame([*(proposal[f] for f in (*_WORDS, "date_order") if f in proposal), *rest], columns=["field", "header", "share_filled", "evidence"])
     if write_to is not None:
         _write(Path(write_to), table)
     return table
@@ -221,6 +245,8 @@ def _score(field, name, values):
     share = len(filled) / len(texts) if texts else 0.0
     looks = sum(isinstance(t, datetime) or bool(_DATE.fullmatch(t) or _COMPACT.fullmatch(t) or _SERIAL.fullmatch(t)) for t in filled) / len(filled) if filled else 0
     covers = len(hit.group()) / len(words) if hit else 0
+    if not is_time and field != "patient_birth_date" and re.search(rf"[ ]{_TIME_WORDS.replace('[ _]?', '')}$", words):
+        return 0, share, ""     # an order's time is no order
     if covers < (0 if is_time else 0.5) or not hit or filled and is_time != (looks > 0.5) and field not in (*_IDS, "patient_birth_date"):
         return 0, share, ""
     distinct = len(set(map(str, filled))) / len(filled) if filled else 0
@@ -231,8 +257,10 @@ def _score(field, name, values):
 
 
 def _write(site_file, table):
+    if not site_file.is_file():
+        raise TableError(f"write_to: no file '{site_file}'. `python3 workbook.py new NAME` makes a site.toml to fill in.")
     text = site_file.read_text(encoding="utf-8")
     if re.search(r"(?m)^\s*\[ris\]", text):
         raise TableError(f"write_to: {site_file} has a [ris] table; change it there or take it out first.")
-    lines = "".join(f"{field} = {json.dumps(header, ensure_ascii=False)}\n" for field, header in zip(table["field"], table["header"]))
+    lines = "".join(f"{field} = {json.dumps(header, ensure_ascii=False)}\n" for field, header in zip(table["field"], table["header"]) if field)
     site_file.write_text(f"{text.rstrip()}\n\n[ris]                           # which column of the RIS export is what; check each\n{lines}", encoding="utf-8", newline="\n")

@@ -8,10 +8,11 @@ import pandas as pd
 
 from ..readers.account import read_bytes
 from ..readers.hl7find import find_messages
-from ..readers.hl7parts import as_utf8
+from ..readers.hl7parts import CAPTURES, as_utf8
 from ..readers.hl7text import decode_message
 from ..tables import TableError
 
+LONGEST = 1_000     # characters shown of one value
 BEFORE, AFTER = 1 << 16, 1 << 23    # bytes around a message: its log line's beginning, and the longest that is shown
 
 
@@ -24,11 +25,16 @@ def _field_names():
 def explore_message(row):
     """DataFrame(segment, field, name, value) of the whole message that `row`, one of a messages table, was read from; one row per filled field.
 
-    `field` is such as OBR-25, `name` that of HL7 v2.5.1, empty for what it does not name. Values are as sent, report text among them:
-    the file is read again, and TableError says when the message is no longer there.
+    `field` is such as OBR-25, `name` that of HL7 v2.5.1, empty for what it does not name. Values are as sent, report text among them, the first
+    1,000 characters: the file is read again, and TableError says when the message is no longer there. Messages of captures lie cut into packets.
     """
+    if not isinstance(row, pd.Series) or "source_offset" not in row:
+        raise TableError(f"row: one row of a messages table is needed, not {type(row).__name__}; take one with messages.iloc[0].")
     file, offset = row["source_file"], int(row["source_offset"])
-    text, size_of = as_utf8(read_bytes(file)[0] or b"")
+    data = read_bytes(file)[0] or b""
+    if data.startswith(CAPTURES):
+        raise TableError(f"row: {file} is a capture, where messages lie cut into packets; export the conversation as a file of bytes and read that with read_hl7_log.")
+    text, size_of = as_utf8(data)
     start = max(text.rfind(b"\n", max(offset - BEFORE, 0), offset), offset - BEFORE, 0) if size_of is int else 0
     messages = find_messages(text[start:offset + AFTER] if size_of is int else text)[0]
     found = next((m for m in messages if size_of(start + m.offset) == offset), None)
@@ -41,4 +47,8 @@ def explore_message(row):
 
 def _field_row(number, segment, at):
     kind, names = str(segment[0]), _field_names().get(str(segment[0]), [])
-    return {"segment": number, "field": f"{kind}-{at}", "name": names[at - 1] if at <= len(names) else "", "value": str(segment[at])}
+    return {"segment": number, "field": f"{kind}-{at}", "name": names[at - 1] if at <= len(names) else "", "value": _shown(str(segment[at]))}
+
+
+def _shown(value):
+    return value if len(value) <= LONGEST else f"{value[:LONGEST]} ... ({len(value):,} characters)"

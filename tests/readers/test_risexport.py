@@ -221,7 +221,7 @@ def test_a_proposal_names_each_column_and_its_evidence(tmp_path):
     assert dict(zip(got["field"], got["header"])) == {
         "accession_number": "Accession #", "patient_id": "Pt MRN", "patient_name": "Patient Name", "patient_birth_date": "DOB", "modality": "Modality", "procedure_name": "Exam Description",
         "ordered": "Order Date/Time", "scheduled": "Scheduled Time", "exam_started": "Begin Exam", "exam_ended": "End Exam", "preliminary": "Prelim Date", "final": "Signed Date",
-        "principal_interpreter": "Reading Radiologist"}
+        "principal_interpreter": "Reading Radiologist", "": "Comments"}
     assert got.set_index("field").loc["preliminary", "share_filled"] == 0 and got.set_index("field").loc["final", "evidence"] == "the header says so; 100% filled, 100% look like times"
     assert "ROE" not in got.to_csv()
 
@@ -242,3 +242,42 @@ def test_a_proposal_can_be_written_into_the_site_file_once(tmp_path):
     assert site.ris["final"] == "Signed Date" and len(read_ris_export(tmp_path / "ris.csv", site=site).exams) == 30
     with pytest.raises(TableError, match="has a .ris. table"):
         propose_columns(tmp_path / "ris.csv", write_to=tmp_path / "site.toml")
+
+
+def test_numbers_guarded_for_excel_are_the_numbers(load):
+    row = load('Acc,MRN,Name,Ordered,Signed\n="000100",="007",ROE,,\n').exams.iloc[0]
+    assert row[["accession_number", "patient_id", "problems"]].tolist() == ["000100", "007", "ID_CLEANED"]
+
+
+@pytest.mark.parametrize(("written", "date", "problems"), [("12.03.1950", "19500312", ""), ("1950-03-12", "19500312", ""), ("19500312", "19500312", ""),
+                                                           ("01/02/1960", "", "DATE_AMBIGUOUS"), ("soon", "", "BAD_DATE")])
+def test_a_birth_date_is_spelled_as_the_feeds_spell_it_or_not_guessed(load, written, date, problems):
+    row = load(f"Acc,Born\nA1,{written}\n", columns={"accession_number": "Acc", "patient_birth_date": "Born"}).exams.iloc[0]
+    assert row[["patient_birth_date", "problems"]].tolist() == [date, problems]
+    assert row["raw"] == ("" if date else f'{{"patient_birth_date": "{written}"}}')
+
+
+def test_the_time_of_an_order_is_no_order_number(tmp_path):
+    (tmp_path / "a.csv").write_text("Accession,Order Date,Order Time\nA1,2024-03-11,07:00\nA2,2024-03-12,7:30 PM\n")
+    got = propose_columns(tmp_path)
+    assert list(zip(got["field"], got["header"])) == [("accession_number", "Accession"), ("ordered", "Order Date"), ("", "Order Time")]
+
+
+def test_excel_of_the_old_kind_and_its_lock_file_say_what_they_are(load):
+    assert load(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), name="old.xls").rejected["reason"].tolist() == ["an Excel file of the old kind; save it as .xlsx or CSV"]
+
+
+@pytest.mark.parametrize(("columns", "words"), [(["Acc"], "{field: header} is needed"), ({"accession_number": "Acc", "date_order": "dmy"}, "'dmy' is not one of day first"),
+                                                ({"patient_id": "MRN"}, "no header is named for accession_number")])
+def test_a_map_that_cannot_work_is_refused(load, columns, words):
+    with pytest.raises(TableError, match=words):
+        load(HEADER + ROW, columns=columns)
+
+
+def test_a_proposal_needs_english_headers_and_a_site_file(tmp_path):
+    (tmp_path / "a.csv").write_text("Auftrag,Geboren\n1,2\n2,3\n")
+    with pytest.raises(TableError, match="no header of .* in English; it has: Auftrag, Geboren"):
+        propose_columns(tmp_path)
+    (tmp_path / "a.csv").write_text(HEADER + ROW)
+    with pytest.raises(TableError, match="no file .*nosuch.toml"):
+        propose_columns(tmp_path, write_to=tmp_path / "nosuch.toml")
