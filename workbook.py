@@ -158,6 +158,8 @@ def own_parameters(source):
 def main(arguments):
     command, rest = (arguments[:1] or ["help"])[0], arguments[1:]
     if command == "run":
+        if rest and not (HERE / rest[0]).is_dir() and not rest[0].startswith("-"):
+            sys.exit(f"No folder '{rest[0]}'. `python3 workbook.py new NAME` makes my/NAME.")
         return start("notebooks.pages", "run", *rest)
     if command == "refresh":
         return start("notebooks.pages", "refresh", *rest)

@@ -15,6 +15,7 @@ STATUS_TARGETS = ("O", "S", "I", "R", "P", "A", "F", "C", "X", "SC", "IP", "CM",
 STATUS_WORDS = {"final": "F", "preliminary": "P", "prelim": "P", "corrected": "C", "addendum": "C", "cancelled": "X",
                 "canceled": "X", "partial": "A", "scheduled": "S", "arrived": "ARRIVED", "completed": "CM",
                 "in process": "IP", "in progress": "IP"}
+FIXED_ZONES = {"EST": "'America/New_York', or 'America/Panama'", "MST": "'America/Denver', or 'America/Phoenix'"}
 SH_LENGTH = 16      # Accession Number is VR SH, PS3.5 table 6.2-1
 RIS_FIELDS = ("date_order", *(c.removesuffix("_at") if c.removesuffix("_at") in MILESTONES else c for c in EXAMS if not c.startswith("source_") and c not in ("raw", "precision", "problems")))
 DATE_ORDERS = ("day first", "month first")
@@ -50,6 +51,8 @@ class Site:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise TableError(f"time_zone: '{self.time_zone}' is not an IANA time zone; write one such as 'America/Chicago'.") from None
+        if self.time_zone in FIXED_ZONES:
+            raise TableError(f"time_zone: '{self.time_zone}' has no summer time; write a place instead, such as {FIXED_ZONES[self.time_zone]}.")
         base = self.hl7_field.removesuffix(".1")
         if self.ris.get("date_order", DATE_ORDERS[0]) not in DATE_ORDERS:
             raise TableError(f"date_order: '{self.ris['date_order']}' is not one of {', '.join(DATE_ORDERS)}.")

@@ -98,6 +98,11 @@ def test_new_never_touches_a_folder_that_is_there(workbook):
         workbook.new(["radiology"])
 
 
+def test_a_folder_that_is_not_there_is_named_before_anything_is_set_up(workbook):
+    with pytest.raises(SystemExit, match="No folder 'my/nosuch'"):
+        workbook.main(["run", "my/nosuch"])
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a b", "a/b"])
 def test_new_refuses_names_that_are_paths(workbook, name):
     with pytest.raises(SystemExit, match="Give one name"):

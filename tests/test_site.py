@@ -69,3 +69,8 @@ def test_clean_accession_forgets_only_what_may_differ(value, clean):
 
 def test_leading_zeros_stay_where_they_matter():
     assert Site(time_zone="UTC", ignore_leading_zeros=False).clean_accession("00123") == "00123"
+
+
+def test_a_zone_without_the_summer_time_of_its_name_is_refused():
+    with pytest.raises(TableError, match="'EST' has no summer time; write a place instead, such as 'America/New_York'"):
+        Site(time_zone="EST")

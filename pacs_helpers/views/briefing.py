@@ -162,7 +162,8 @@ def _unmatched(findings, whole):
 def _network(network, start, end):
     if network is None:
         return
-    operations, ends = (table[(table["started_at"] >= start) & (table["started_at"] < end)] for table in (network.operations, network.associations))
+    seen = [table["started_at"].fillna(table["ended_at"]) for table in (network.operations, network.associations)]     # some logs know only the end
+    operations, ends = (table[(at >= start) & (at < end)] for table, at in zip((network.operations, network.associations), seen))
     stores = operations[operations["service"] == "C-STORE"]
     if stores.empty:
         return

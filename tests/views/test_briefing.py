@@ -167,6 +167,12 @@ def test_what_is_asked_stands_on_the_page_escaped(tmp_path):
     assert "What is asked: Cover for &lt;nights&gt;" in path.read_text(encoding="utf-8")
 
 
+def test_images_of_a_log_that_knows_only_their_end_count(tmp_path):
+    operations = [{"service": "C-STORE", "ended_at": START + pd.Timedelta(hours=i), "status_category": "Success"} for i in range(25)]
+    network = type("Network", (), {"operations": conform(operations, OPERATIONS), "associations": conform([], ASSOCIATIONS)})
+    assert "25 images were sent" in words(briefing(tmp_path, department(events=events_of("CT", 30, 60)), network=network))
+
+
 def test_failures_on_the_network_are_told(tmp_path):
     operations = [{"association_id": f"a{i}", "service": "C-STORE", "started_at": START + pd.Timedelta(hours=min(i, 38)), "status_category": "Failure" if i < 12 else "Success"} for i in range(40)]
     associations = [{"association_id": f"a{i}", "started_at": START + pd.Timedelta(hours=i), "outcome": "aborted" if i == 7 else "released"} for i in range(40)]
