@@ -5,10 +5,12 @@ import hashlib
 import io
 import os
 import stat
+import threading
 import time
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +21,14 @@ INFLATE_LIMIT = 1 << 30
 INFLATE_STEP = 1 << 14
 BLOCK_BYTES = 1 << 18
 POOL_FROM_BYTES = 64 << 20      # below this a process pool costs more than it saves
+MOST_FAILURES = 5
+_FAILURES = threading.local()
+_NOT_A_FILE = "NOT_A_FILE", "a pipe or device, not a file"
+_JUNCTION = 0xA0000003
+
+
+class ShareLost(RuntimeError):
+    """Reading failed for several files in a row: the share is gone, and what was read is a part that would look whole."""
 
 
 def list_files(path):
@@ -27,38 +37,87 @@ def list_files(path):
     Links, pipes and unreadable folders come back as rejected rows. Names are as the caller wrote them, with /.
     TableError for a path that does not exist and for folders without any file.
     """
+    files, rejected = list_identities(path)
+    return list(files), rejected
+
+
+def list_identities(path):
+    """`list_files`, with the files as {file: identity}; that of a link that was named itself is None."""
     if path is None:
         raise TableError("path: no folder is given (None), and what is asked here cannot be told without this kind of trace.")
     paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    files, rejected = [], []
+    files, rejected = {}, []
+    read_well()
     for one in map(Path, paths):
         if not os.path.lexists(one):
             raise TableError(f"path: no file or folder '{one}'. Check the spelling and that the share is mounted.")
         if one.is_file():
-            files.append(one.as_posix())
+            files[one.as_posix()] = None if one.is_symlink() else identity(os.stat(one))
+        elif one.is_dir():
+            _walk(one.as_posix(), files, rejected)
         else:
-            _walk(one, files, rejected)
+            rejected.append(reject(one.as_posix(), 0, 0, *_NOT_A_FILE))
     if not files and not rejected:
         raise TableError(f"path: no files in '{', '.join(map(str, paths))}'. Point it at the folder that holds the exported traces; in a notebook, a kind of trace you do not have can be None.")
-    return list(dict.fromkeys(files)), rejected
+    return files, rejected
+
+
+def identity(state):
+    """What tells a file from another that takes its name."""
+    return state.st_ino, state.st_dev, state.st_size, state.st_mtime_ns
+
+
+def is_other(listed, state):
+    """Whether `state` is that of another file than the one of this identity; some file systems number theirs anew, Windows lists no number."""
+    now = identity(state)
+    return bool(listed[0]) and listed[:2] != now[:2] and listed[2:] != now[2:]
 
 
 def _walk(folder, files, rejected):
-    def unreadable(error):
-        rejected.append(reject(Path(error.filename).as_posix(), 0, 0, "PERMISSION",
-                               "the folder cannot be opened; ask for read access and load again"))
-
-    for root, folders, names in os.walk(folder, onerror=unreadable):
-        folders.sort()
-        for name in sorted([*names, *[f for f in folders if os.path.islink(os.path.join(root, f))]]):
-            full = Path(root, name)
-            mode = os.lstat(full).st_mode
-            if stat.S_ISLNK(mode):
-                rejected.append(reject(full.as_posix(), 0, 0, "LINK_SKIPPED", "a link; links are not followed, name its target instead"))
-            elif stat.S_ISREG(mode):
-                files.append(full.as_posix())
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=attrgetter("name"))
+            read_well()
+        except OSError as error:
+            rejected.append(reject(folder, 0, 0, *read_fault(folder, error, "folder")))
+            continue
+        prefix, inner = "" if folder == "." else folder.rstrip("/") + "/", []
+        for entry in entries:
+            full = prefix + entry.name
+            try:
+                state = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                rejected.append(reject(full, 0, 0, *read_fault(full, error)))
+                continue
+            if stat.S_ISREG(state.st_mode):
+                files[full] = identity(state)
+            elif stat.S_ISLNK(state.st_mode) or getattr(state, "st_reparse_tag", 0) == _JUNCTION:
+                rejected.append(reject(full, 0, 0, "LINK_SKIPPED", "a link; links are not followed, name its target instead"))
+            elif stat.S_ISDIR(state.st_mode):
+                inner.append(full)
             else:
-                rejected.append(reject(full.as_posix(), 0, 0, "NOT_A_FILE", "a pipe or device, not a file"))
+                rejected.append(reject(full, 0, 0, *_NOT_A_FILE))
+        waiting += reversed(inner)
+
+
+def read_fault(name, error, kind="file"):
+    """`(code, reason)` of a file or folder that cannot be read; ShareLost at the last of MOST_FAILURES in a row."""
+    if isinstance(error, PermissionError):
+        return "PERMISSION", f"the {kind} cannot be opened; ask for read access and load again"
+    # One file may be deleted meanwhile; its folder goes with the share.
+    is_share = not isinstance(error, FileNotFoundError) or not os.path.exists(os.path.dirname(name) or ".")
+    _FAILURES.in_a_row = getattr(_FAILURES, "in_a_row", 0) + is_share
+    if _FAILURES.in_a_row >= MOST_FAILURES:
+        raise ShareLost(f"'{name}': reading failed {MOST_FAILURES} times in a row ({error.strerror}). Check that the share is mounted and load again.")
+    return "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back"
+
+
+def read_well():
+    """Nothing; the failures before this file were its own."""
+    _FAILURES.in_a_row = 0
 
 
 def reject(source_file, source_offset, n_bytes, code, reason):
@@ -99,10 +158,9 @@ class Blocks:
                 while piece := self._more(source):
                     yield piece
             self.digest = self._sha.hexdigest() if self._sha else ""
-        except PermissionError:
-            self._reject(0, "PERMISSION", "the file cannot be opened; ask for read access and load again")
+            read_well()
         except OSError as error:
-            self._reject(0, "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back")
+            self._reject(0, *read_fault(self.file, error))
 
     def _reject(self, place, code, reason):
         self.rejected.append(reject(self.file, place, 0, code, reason))
@@ -144,11 +202,11 @@ class Blocks:
             self._reject(n_out, "TRAILING_BYTES", f"{n_left:,} bytes after the packed data are not gzip; check how the file was copied")
 
 
-def source_row(file, *, n_bytes, n_bytes_in_rows, n_bytes_rejected, n_bytes_framing, n_rows, n_rejected, sha256, started):
-    """One row of `sources`. `started` is `time.perf_counter()` when reading began."""
+def source_row(file, *, n_bytes, n_bytes_in_rows, n_bytes_rejected, n_bytes_framing, n_rows, n_rejected, sha256, started, state=None):
+    """One row of `sources`. `started` is `time.perf_counter()` when reading began, `state` what `os.fstat` said then."""
     try:
-        modified = datetime.fromtimestamp(os.stat(file).st_mtime, timezone.utc)
-    except OSError:
+        modified = datetime.fromtimestamp((state or os.stat(file)).st_mtime, timezone.utc)
+    except (OSError, ValueError, OverflowError):
         modified = None
     return {"source_file": file, "n_bytes": n_bytes, "n_bytes_in_rows": n_bytes_in_rows, "n_bytes_rejected": n_bytes_rejected,
             "n_bytes_framing": n_bytes_framing, "n_rows": n_rows, "n_rejected": n_rejected, "sha256": sha256,
@@ -162,23 +220,26 @@ def run_over(worker, units, executor=None, *, n_bytes=None):
     when units are not files or tuples that begin with one. A KeyboardInterrupt goes up with a note of how far it came.
     """
     if executor is not None:
-        return _gather(executor.map(worker, units), len(units))
+        return _gather(executor.map(worker, units), units)
     if n_bytes is None:
         n_bytes = sum(os.path.getsize(u[0] if isinstance(u, tuple) else u) for u in units if os.path.exists(u[0] if isinstance(u, tuple) else u))
     if n_bytes < POOL_FROM_BYTES or len(units) < 2 or (os.cpu_count() or 1) < 2:
-        return _gather(map(worker, units), len(units))
+        return _gather(map(worker, units), units)
     with ProcessPoolExecutor() as pool:
-        return _gather(pool.map(worker, units, chunksize=max(1, len(units) // 64)), len(units))
+        return _gather(pool.map(worker, units, chunksize=max(1, len(units) // 64)), units)
 
 
-def _gather(results, n_units):
+def _gather(results, units):
     done = []
     try:
         for result in results:
             done.append(result)
     except KeyboardInterrupt as stop:
-        stop.add_note(f"Stopped after {len(done):,} of {n_units:,} parts of the work; nothing of it is kept.")
+        stop.add_note(f"Stopped after {len(done):,} of {len(units):,} parts of the work; nothing of it is kept.")
         raise
+    except ShareLost as lost:
+        n_read, n_files = (sum(len(u[0]) if isinstance(u, tuple) and isinstance(u[0], tuple) else 1 for u in some) for some in (units[:len(done)], units))
+        raise ShareLost(f"{lost} Read {n_read:,} of at least {n_files:,}; nothing saved as complete.") from None
     return done
 
 

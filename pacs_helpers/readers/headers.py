@@ -1,7 +1,9 @@
 """DICOM files, DICOM JSON and zip archives of them -> one row per instance, one per performed procedure step, and the account of every file."""
 
+import errno
 import hashlib
 import os
+import stat
 import time
 from collections import defaultdict
 from io import FileIO
@@ -11,7 +13,7 @@ import pandas as pd
 
 from ..site import Site
 from ..tables import INSTANCES, PERFORMED_STEPS, TableError, add_problem
-from .account import INFLATE_LIMIT, Blocks, close_account, list_files, read_bytes, reject, run_over, source_row, table_of
+from .account import INFLATE_LIMIT, close_account, is_other, list_identities, read_bytes, read_fault, read_well, reject, run_over, source_row, table_of
 from .dicomjson import is_json, read_objects
 from .headerrows import OPENED, OWN, WANTED, answer_row, header_row
 from .part10 import read_elements
@@ -21,6 +23,9 @@ BATCH = 64                  # files of one work unit, open at once
 LIKE_LOG_BYTES = 40_000     # reading one header costs about what this much of a log costs
 IN_MEMORY = 16 << 20        # longer files are read in pieces
 HEADER_BYTES = 1 << 14      # most headers are shorter
+MOST_READS = 3              # of a file that changes meanwhile
+_ITSELF = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_OTHER = "CHANGED", "another file has taken this name since the folder was listed; load again"
 ANSWER = "answer "          # marks what tells of an instance and is not a copy of it
 
 
@@ -53,8 +58,9 @@ def gather_headers(path, *, site, executor=None, hash_files=True):
     """What read_headers reads, before repeats: instances have `_content`, the sha256 of what the row is of, or ""."""
     if not isinstance(site, Site):
         raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
-    files, rejected = list_files(path)
-    units = [(tuple(files[i:i + BATCH]), site.time_zone, hash_files) for i in range(0, len(files), BATCH)]
+    found, rejected = list_identities(path)
+    files = tuple(found.items())
+    units = [(files[i:i + BATCH], site.time_zone, hash_files) for i in range(0, len(files), BATCH)]
     tables, contents = defaultdict(list), []
     for batch in run_over(read_files, units, executor, n_bytes=len(files) * LIKE_LOG_BYTES):
         for found, source in batch:
@@ -69,44 +75,64 @@ def gather_headers(path, *, site, executor=None, hash_files=True):
 
 
 def read_files(unit):
-    """`([(table name, row, sha256 of the content or ""), ...], source row)` of each file of `(files, time zone, whether to hash)`."""
+    """`([(table name, row, sha256 of the content or ""), ...], source row)` of each file of `((file, identity), ...), time zone, whether to hash`."""
     files, zone, is_hashed = unit
-    opened = [_open(file) for file in files]        # all of them, so that the disk fetches the next headers while one is read
-    return [_read_file(file, stream, zone, is_hashed) for file, stream in zip(files, opened, strict=True)]
+    opened = [_open(file, listed) for file, listed in files]    # all of them, so that the disk fetches the next headers while one is read
+    return [_read_file(file, *found, zone, is_hashed) for (file, _), found in zip(files, opened, strict=True)]
 
 
-def _open(file):
-    """The stream, or the OSError."""
+def _open(file, listed):
+    """`(stream, its state, None)`, or `(None, state or None, the OSError or (code, reason))`."""
     try:
-        stream = FileIO(file)
+        stream = FileIO(file, opener=lambda name, flags: os.open(name, flags | (_ITSELF if listed else 0)))
+        state = os.fstat(stream.fileno())
+        if not stat.S_ISREG(state.st_mode) or listed and is_other(listed, state):
+            stream.close()
+            return None, state, _OTHER
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(stream.fileno(), 0, HEADER_BYTES, os.POSIX_FADV_WILLNEED)
-        return stream
+        return stream, state, None
     except OSError as error:
-        return error
+        return None, None, _OTHER if error.errno in (errno.ELOOP, errno.EISDIR) else error
 
 
-def _read_file(file, opened, zone, is_hashed):
-    started, size, digest = time.perf_counter(), 0, ""
+def _read_file(file, stream, state, fault, zone, is_hashed):
+    started, size, digest, found = time.perf_counter(), state.st_size if state else 0, "", []
     try:
-        if isinstance(opened, OSError):
+        if isinstance(fault, OSError):
             size = os.path.getsize(file)
-            raise opened
-        with opened as stream:
-            size = os.fstat(stream.fileno()).st_size
-            size, digest, found = _read_stream(file, stream, size, zone, is_hashed)
-    except PermissionError:
-        found = [("rejected", reject(file, 0, size, "PERMISSION", "the file cannot be opened; ask for read access and load again"), "")]
+            raise fault
+        if fault:
+            found = [("rejected", reject(file, 0, size, *fault), "")]
+        else:
+            with stream:
+                state, size, digest, found = _read_unchanged(file, stream, state, zone, is_hashed)
+        read_well()
     except OSError as error:
-        found = [("rejected", reject(file, 0, size, "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back"), "")]
+        found = [("rejected", reject(file, 0, size, *read_fault(file, error)), "")]
     refused = [row["n_bytes"] for table, row, _ in found if table == "rejected"]
     return found, source_row(file, n_bytes=size, n_bytes_in_rows=size - sum(refused), n_bytes_rejected=sum(refused), n_bytes_framing=0,
-                             n_rows=len(found) - len(refused), n_rejected=len(refused), sha256=digest, started=started)
+                             n_rows=len(found) - len(refused), n_rejected=len(refused), sha256=digest, started=started, state=state)
+
+
+def _read_unchanged(file, stream, state, zone, is_hashed):
+    for _ in range(MOST_READS):
+        result = _read_stream(file, stream, state.st_size, zone, is_hashed)
+        before, state = state, os.fstat(stream.fileno())
+        if (before.st_size, before.st_mtime_ns) == (state.st_size, state.st_mtime_ns):
+            return state, *result
+        stream.seek(0)
+    for _, row, _ in result[2]:
+        if "problems" in row:
+            row["problems"] = add_problem(row["problems"], "CHANGED_WHILE_READ")
+    return state, *result
 
 
 def _read_stream(file, stream, size, zone, is_hashed):
     """`(size, sha256 of the file, [(table name, row, sha256 of what it packs), ...])`."""
     head = stream.read(IN_MEMORY if is_hashed else HEADER_BYTES)
+    if head[128:132] == b"DICM" and head[:2] != b"\x1f\x8b":
+        return _read_image(file, stream, head, size, zone, is_hashed)
     if size > INFLATE_LIMIT and is_json(head):
         return size, "", [("rejected", reject(file, 0, size, "TOO_LARGE_INFLATED", f"JSON of more than {INFLATE_LIMIT >> 20} MB; ask for less at a time"), "")]
     if head[:2] == b"\x1f\x8b" or is_json(head):
@@ -114,20 +140,23 @@ def _read_stream(file, stream, size, zone, is_hashed):
         if data is None:
             return size, digest, [("rejected", {**faults[0], "n_bytes": size}, "")]
         return len(data), digest, _rows_of(file, data, zone, [fault["code"] for fault in faults])
-    digest = _sha256(stream, head) if is_hashed or is_zip(head) else ""
     if is_zip(head):
-        found, size = [], 0
+        digest, found, size = _sha256(stream, head), [], 0
         for name, data, fault in read_members(stream):
             where, size = f"{file}!{name}" if name else file, size + len(data)
             found += [("rejected", reject(where, 0, len(data), *fault), "")] if fault and not data else _rows_of(where, data, zone, [fault[0]] if fault else [])
         return size, digest, _one_thing(file, size, found)
+    return _read_image(file, stream, head, size, zone, is_hashed)
 
+
+def _read_image(file, stream, head, size, zone, is_hashed):
     def read_at(offset, n):
         if offset + n <= len(head):
             return head[offset:offset + n]
         stream.seek(offset)
         return stream.read(n)
 
+    digest = _sha256(stream, head) if is_hashed else ""
     return size, digest, [(*_row_of(file, read_at, size, zone), digest)]
 
 
@@ -194,7 +223,8 @@ def find_copies(instances):
 
 
 def _content(file):
-    blocks = Blocks(file)
-    for _ in blocks:
-        pass
-    return blocks.digest or file        # gone since its header was read: no copy of anything
+    try:
+        with FileIO(file) as stream:
+            return _sha256(stream)
+    except OSError:     # gone since its header was read: no copy of anything
+        return file
