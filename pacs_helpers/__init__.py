@@ -8,7 +8,7 @@ from .analyses.turnaround import measure_backlog, measure_turnaround, summarize_
 from .department import Department, build_department, measure_period
 from .fixes.corrections import apply_corrections, find_stale, read_corrections, record_correction, undo_correction, verify_corrections
 from .milestones import best_events
-from .readers.account import show_rejected, summarize_account
+from .readers.account import ShareLost, show_rejected, summarize_account
 from .readers.archive import read_archive
 from .readers.auditlog import read_audit_log
 from .readers.capture import read_capture
@@ -26,7 +26,7 @@ from .views.messages import explore_message
 from .views.widgets import ExamCaseFile, FixBench
 
 __all__ = [
-    "Site", "TableError", "AccountingError", "conform",
+    "Site", "TableError", "AccountingError", "ShareLost", "conform",
     "read_headers", "read_hl7_log", "read_dicom_log", "read_capture", "read_archive", "read_audit_log", "read_ris_export", "propose_columns",
     "summarize_account", "show_rejected", "Store", "update_store", "read_store",
     "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",

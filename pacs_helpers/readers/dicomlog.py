@@ -210,9 +210,9 @@ def _whole_file_problem(log, file, data, layout):
         return "DATE_AMBIGUOUS", "dates such as 99/99/99 do not say which is the month; let the program write YYYY-MM-DD"
     name = next((name for name, pattern in STRANGERS if pattern.search(data[:200_000])), None)
     if name:
-        return "UNKNOWN_FORMAT", f"looks like {name}, which is not read here; use the log of a DICOM server, see read_dicom_log"
+        return "UNKNOWN_FORMAT", f"looks like {name}, which is not read here but by another reader if at all: read_hl7_log, read_headers, read_audit_log; here belongs the log of a DICOM program"
     if not loglines.is_text(data[:4096]):
-        return "NOT_TEXT", "a binary file, not a log; captures and images have readers of their own"
+        return "NOT_TEXT", "a binary file, not a log; captures are read by read_capture, images by read_headers"
     first = next((line for line in data[:4096].splitlines() if line.strip()), b"")[:60].decode("utf-8", "replace")
     shape = re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", first))
     return "UNKNOWN_FORMAT", f"not the log of a DICOM program known here: lines look like '{shape}' (letters as a, digits as 9)"

@@ -78,7 +78,12 @@ def read_files(unit):
     """`([(table name, row, sha256 of the content or ""), ...], source row)` of each file of `((file, identity), ...), time zone, whether to hash`."""
     files, zone, is_hashed = unit
     opened = [_open(file, listed) for file, listed in files]    # all of them, so that the disk fetches the next headers while one is read
-    return [_read_file(file, *found, zone, is_hashed) for (file, _), found in zip(files, opened, strict=True)]
+    try:
+        return [_read_file(file, *found, zone, is_hashed) for (file, _), found in zip(files, opened, strict=True)]
+    finally:
+        for stream, *_ in opened:
+            if stream:
+                stream.close()
 
 
 def _open(file, listed):

@@ -177,11 +177,11 @@ def _refuse_whole(file, n_bytes, head, n_in_xml):
     if not n_bytes:
         code, reason = "EMPTY_FILE", "0 bytes; ask for it again"
     elif head.startswith(CAPTURES):
-        code, reason = "NOT_TEXT", "a network capture, in which messages lie cut into packets; export its TCP streams as raw bytes and load those"
+        code, reason = "NOT_TEXT", "a network capture, in which messages lie cut into packets; read_capture puts them together"
     elif n_in_xml:
         code, reason = "XML_ENCODED", f"{n_in_xml:,} HL7 v2 message{'s' * (n_in_xml > 1)} in XML encoding and none in ER7; ask the engine for the same messages in ER7 (pipe) encoding"
     else:
-        code, reason = "NO_MSH", f"no MSH with its delimiters in {n_bytes:,} bytes; ask for the messages themselves or a log that holds them"
+        code, reason = "NO_MSH", f"no MSH with its delimiters in {n_bytes:,} bytes; ask for a log that holds the messages; DICOM files are for read_headers, DICOM logs for read_dicom_log"
     return [reject(file, 0, n_bytes, code, reason)]
 
 
