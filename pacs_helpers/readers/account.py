@@ -265,11 +265,15 @@ def summarize_account(result):
     """The sentence that follows every load: units seen = loaded (with problems) + rejected by code, and bytes unaccounted for (always 0)."""
     table, sources = result[0], result.sources
     units = table.drop_duplicates(["source_file", "source_offset"]) if "message_control_id" in table else table
-    others = {name: len(t.drop_duplicates(["source_file", "source_offset"])) for name, t in result._asdict().items() if name in ("performed_steps", "messages") and t is not table}
+    others = {name.replace("_", " "): len(t.drop_duplicates(["source_file", "source_offset"]))
+              for name, t in result._asdict().items() if name in ("performed_steps", "messages") and t is not table}
+    if "operations" in result._fields:
+        others["operations of no one association"] = int((result.operations["association_id"] == "").sum())
     codes = ", ".join(f"{n:,} {code}" for code, n in result.rejected["code"].value_counts().items())
     left = int((sources["n_bytes"] - sources["n_bytes_in_rows"] - sources["n_bytes_rejected"] - sources["n_bytes_framing"]).sum())
-    return (f"{len(units) + sum(others.values()) + len(result.rejected):,} pieces = {len(units):,} {type(result)._fields[0]} loaded ({int((units['problems'] != '').sum()):,} with problems)"
-            + "".join(f" + {n:,} {name.replace('_', ' ')}" for name, n in others.items() if n)
+    n_pieces, name = len(units) + sum(others.values()) + len(result.rejected), {"audit": "audit messages"}.get(result._fields[0], result._fields[0])
+    return (f"{n_pieces:,} piece{'s' if n_pieces != 1 else ''} = {len(units):,} {name} loaded ({int((units['problems'] != '').sum()):,} with problems)"
+            + "".join(f" + {n:,} {what}" for what, n in others.items() if n)
             + f" + {len(result.rejected):,} rejected{f' ({codes})' if codes else ''}; {left:,} bytes unaccounted in {len(sources):,} file{'s' if len(sources) != 1 else ''}")
 
 

@@ -1,10 +1,13 @@
 import os
+from pathlib import Path
 
 import pytest
 
-from pacs_helpers import Site, read_capture, read_hl7_log, summarize_account
+from pacs_helpers import Site, read_capture, read_dicom_log, read_hl7_log, summarize_account
 from pacs_helpers.readers.account import run_over
 from tests.wires import SERVER, Wire, conversation, pcap
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_account_of_a_capture_counts_associations_and_messages(tmp_path):
@@ -41,3 +44,8 @@ def test_114_a_folder_that_cannot_be_opened_is_named_and_the_scan_goes_on(tmp_pa
     got = read_hl7_log(tmp_path, site=Site(time_zone="UTC"))
     assert got.rejected[["source_file", "code"]].values.tolist() == [[(tmp_path / "closed").as_posix(), "PERMISSION"]]
     assert got.messages["source_file"].tolist() == [(tmp_path / "open" / "a.hl7").as_posix()]
+
+
+def test_stores_that_a_log_names_without_an_association_count_as_pieces():
+    got = read_dicom_log(ROOT / "data" / "samples" / "network" / "edview_storescp_xcr.log", site=Site(time_zone="UTC"))
+    assert summarize_account(got).startswith("347 pieces = 0 associations loaded (0 with problems) + 347 operations of no one association + 0 rejected; 0 bytes unaccounted in 1 file")
