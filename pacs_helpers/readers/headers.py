@@ -19,7 +19,8 @@ from .headerrows import OPENED, OWN, WANTED, answer_row, header_row
 from .part10 import read_elements
 from .zipped import is_zip, read_members
 
-BATCH = 64                  # files of one work unit, open at once
+BATCH = 512                 # files of one work unit: another process should have more to do than to hand over
+OPEN_AT_ONCE = 64
 LIKE_LOG_BYTES = 40_000     # reading one header costs about what this much of a log costs
 IN_MEMORY = 16 << 20        # longer files are read in pieces
 HEADER_BYTES = 1 << 14      # most headers are shorter
@@ -77,6 +78,10 @@ def gather_headers(path, *, site, executor=None, hash_files=True):
 def read_files(unit):
     """`([(table name, row, sha256 of the content or ""), ...], source row)` of each file of `((file, identity), ...), time zone, whether to hash`."""
     files, zone, is_hashed = unit
+    return [result for i in range(0, len(files), OPEN_AT_ONCE) for result in _read_together(files[i:i + OPEN_AT_ONCE], zone, is_hashed)]
+
+
+def _read_together(files, zone, is_hashed):
     opened = [_open(file, listed) for file, listed in files]    # all of them, so that the disk fetches the next headers while one is read
     try:
         return [_read_file(file, *found, zone, is_hashed) for (file, _), found in zip(files, opened, strict=True)]

@@ -57,9 +57,9 @@ def failing(names, code):
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
 def test_a_share_that_vanishes_stops_the_load_with_how_far_it_came(tmp_path, before_reading, code):
-    before_reading(failing({f"{n:03}" for n in range(70, 100)}, code))
-    with pytest.raises(ShareLost, match=r"Read 64 of at least 100; nothing saved as complete") as lost:
-        read_headers(images(tmp_path, 100), site=CHICAGO)
+    before_reading(failing({f"{n:03}" for n in range(520, 600)}, code))
+    with pytest.raises(ShareLost, match=r"Read 512 of at least 600; nothing saved as complete") as lost:
+        read_headers(images(tmp_path, 600), site=CHICAGO)
     assert os.strerror(code) in str(lost.value) and "share is mounted" in str(lost.value)
 
 
