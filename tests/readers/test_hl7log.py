@@ -78,7 +78,7 @@ def test_each_order_group_is_a_row_and_shares_the_message(load):
     assert got.messages["procedure_code"].tolist() == ["A", "B", "C"] and got.messages["order_control"].tolist() == ["RE", "", "RE"]
     assert got.messages["n_observations"].tolist() == [0, 1, 0] and got.messages["study_instance_uid"].tolist() == ["", "", "1.2.3"]
     assert got.messages["source_offset"].tolist() == [0, 0, 0]
-    assert summarize_account(got).startswith("1 pieces = 1 messages loaded (0 with problems) + 0 rejected")
+    assert summarize_account(got).startswith("1 piece = 1 messages loaded (0 with problems) + 0 rejected")
 
 
 def test_one_report_for_several_orders_lends_them_its_observation_status(load):
