@@ -112,6 +112,12 @@ class Site:
         return self.ae_titles.get(ae_title, {}).get("name", ae_title)
 
 
+def require_site(site):
+    """Nothing; TableError when `site` is no Site."""
+    if not isinstance(site, Site):
+        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+
+
 def _line_of(key, text):
     found = re.search(rf"^\s*\[?\s*\"?{re.escape(key)}\b", text, re.M) or re.search(rf"\b{re.escape(key)}\b\s*=", text)
     return f", line {text.count(chr(10), 0, found.start()) + 1 + found.group().count(chr(10))}" if found else ""

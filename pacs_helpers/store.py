@@ -20,7 +20,7 @@ from .readers.headers import Headers, find_copies, gather_headers
 from .readers.hl7log import HL7Log, find_repeats, gather_messages, name_accessions
 from .readers.risexport import RisExport, read_ris_export
 from .schemas import ASSOCIATIONS, AUDIT, EXAMS, INSTANCES, MESSAGES, OPERATIONS, PERFORMED_STEPS, REJECTED, SOURCES, UPDATES
-from .site import Site
+from .site import require_site
 from .tables import TableError, add_problem, conform, nearest
 
 OPEN_FOR = pd.Timedelta("1h")
@@ -77,8 +77,7 @@ def update_store(folder, paths, *, site, options=None, executor=None, keep_gone=
     that stays open for over an hour while no other is, is taken to be over. TableError while another update of the folder runs.
     """
     options = options or {}
-    if not isinstance(site, Site):
-        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    require_site(site)
     for name, given in (("paths", paths), ("options", options)):
         if not isinstance(given, dict):
             raise TableError(f"{name}: {{kind: ...}} is needed, such as {{'hl7': 'logs/hl7'}}.")
@@ -102,7 +101,8 @@ def _update(folder, name, path, keep_gone, arguments):
     kind, (entries, listed) = KINDS[name], read_list(folder)
     sweep_parts(folder, entries)
     files, rejected = list_files(path)
-    files = [file for file in files if folder.resolve() not in Path(file).resolve().parents]      # a store may lie among the traces
+    own = {parent for parent in {os.path.dirname(file) for file in files} if folder.resolve() in (Path(parent).resolve(), *Path(parent).resolve().parents)}
+    files = [file for file in files if os.path.dirname(file) not in own]      # a store may lie among the traces
     mine = [k for k in entries.values() if k.kind == name]
     changes, gone = find_changes(files, mine, _reader_of(arguments), may_grow=kind.may_grow)
     for k in gone:
@@ -115,7 +115,8 @@ def _update(folder, name, path, keep_gone, arguments):
             entries[known.number] = known._replace(path=change.path, n_bytes=change.n_bytes, modified_ns=change.modified_ns, node=change.node, is_gone=False)
     listed[name] = rejected
     for batch, place in _batches(folder, name, changes):
-        _read_batch(folder, name, [c for c in batch if os.path.lexists(c.path)], place, entries, arguments)
+        there = [c for c in batch if os.path.lexists(c.path)]
+        _read_batch(folder, name, there, place if there[:1] == batch[:1] else None, entries, arguments)
         write_list(folder, entries, listed)
     write_list(folder, entries, listed)
     sweep_parts(folder, entries)
@@ -225,8 +226,7 @@ def read_store(folder, *, site, since=None, until=None):
     holds. OTHER_TIME_ZONE: the file was gone before the site's time zone was what it is now.
     """
     entries, listed = read_list(Path(folder))
-    if not isinstance(site, Site):
-        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    require_site(site)
     if not entries:
         raise TableError(f"folder: no store in '{folder}'. Check the spelling, or make one with update_store.")
     bounds = [None if instant is None else pd.Timestamp(instant) for instant in (since, until)]

@@ -43,12 +43,19 @@ def message(number, *, at="20260301080000", status="F", patient="T1"):
     return (f"MSH|^~\\&|RIS|MAIN|PACS|MAIN|{at}||ORU^R01|{number}|P|2.3\rPID|1||{patient}\rOBR|1|P{number}|F{number}|CT^CT HEAD|||{at}|||||||||||A{number}||||{at}||CT|{status}\r")
 
 
+def places_of(network):
+    """What stands for an association id: where the association begins. Ids are the store's own, but name one association each."""
+    rows = network.associations
+    assert rows["association_id"].is_unique
+    return {"": "", **dict(zip(rows["association_id"], rows["source_file"] + ":" + rows["source_offset"].astype("str")))}
+
+
 def same(got, want):
     """The tables are equal, in any order of files; what an update numbers and times does not count."""
     for name in want._fields:
         tables = [getattr(result, name).drop(columns=["seconds", "modified_at"], errors="ignore") for result in (got, want)]
         if "association_id" in tables[0]:
-            tables = [table.assign(association_id=table["association_id"] != "") for table in tables]
+            tables = [table.assign(association_id=table["association_id"].map(places_of(result))) for table, result in zip(tables, (got, want))]
         order = [c for c in ("source_file", "source_offset", "started_at") if c in tables[0]]
         pd.testing.assert_frame_equal(*(table.sort_values(order, kind="stable").reset_index(drop=True) for table in tables))
 

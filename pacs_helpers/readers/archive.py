@@ -13,7 +13,7 @@ import pandas as pd
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
-from ..site import Site
+from ..site import require_site
 from ..tables import INSTANCES, PERFORMED_STEPS, TableError, conform, nearest
 from .account import close_account, reject, source_row
 from .dicomjson import read_objects
@@ -50,8 +50,7 @@ def read_archive(address, *, site, start, end, level="study", calling_ae_title="
     every request; `page` answers are asked for at a time and at most `most` studies read of a day. Days without an answer are in `rejected`,
     after three in a row the archive is left alone. `session` is a requests.Session with the credentials of a DICOMweb service.
     """
-    if not isinstance(site, Site):
-        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    require_site(site)
     if level not in LEVELS:
         raise TableError(f"level: '{level}' is not one of {', '.join(LEVELS)}.{nearest(level, LEVELS)}")
     connect, name = _connection(address, calling_ae_title, timeout, page, pause, session)

@@ -10,8 +10,8 @@ import pandas as pd
 from defusedxml import DTDForbidden, EntitiesForbidden
 from defusedxml.ElementTree import fromstring
 
-from ..site import Site
-from ..tables import AUDIT, TableError, conform
+from ..site import require_site
+from ..tables import AUDIT, conform
 from .account import close_account, list_files, read_bytes, reject, run_over, source_row
 from .times import parse_time
 
@@ -47,8 +47,7 @@ def read_audit_log(path, *, site, executor=None):
     One row per AuditMessage, also several to a file, with or without prolog, namespace, syslog header and octet count. Times without an offset are
     in `site.time_zone` and have `is_zoned` false. Document types and entities are rejected before anything is parsed, nothing is ever fetched.
     """
-    if not isinstance(site, Site):
-        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    require_site(site)
     files, rejected = list_files(path)
     rows, sources = [], []
     for found, refused, source in run_over(read_file, [(file, site) for file in sorted(files)], executor):

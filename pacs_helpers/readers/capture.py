@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..site import Site
-from ..tables import ASSOCIATIONS, OPERATIONS, TableError, conform
+from ..site import require_site
+from ..tables import ASSOCIATIONS, OPERATIONS, conform
 from .account import close_account, list_files, reject, run_over, source_row
 from .associations import Moment, end_all, new_record, table_rows
 from .hl7log import add_columns, finish_messages, messages_of
@@ -43,8 +43,7 @@ def read_capture(path, *, site, executor=None):
     messages those of MLLP connections, `received_at` the packet that completed them. Connections of other kinds are a row of rejected each, packets
     that are not TCP one row a kind. Where packets are missing, what they prove is kept with PACKETS_LOST.
     """
-    if not isinstance(site, Site):
-        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    require_site(site)
     files, rejected = list_files(path)
     tables = defaultdict(list)
     for part in run_over(read_file, [(file, site) for file in sorted(files)], executor):

@@ -59,8 +59,7 @@ def find_changes(files, known, reader, *, may_grow):
     for file in [f for f in files if f not in claimed and seen[f] in nodes and nodes[seen[f]].number in free]:
         claimed[file] = free.pop(nodes[seen[file]].number)
     for file, k in claimed.items():
-        what = "reread" if k.reader != reader else "unchanged" if k.path == file and not k.is_gone else "moved"
-        found[file] = Change(file, what, (k,), *seen[file], k.n_content, k.sha256)
+        found[file] = Change(file, _name_same(file, k, reader), (k,), *seen[file], k.n_content, k.sha256)
     by_size = defaultdict(list)
     for k in free.values():
         by_size[k.n_bytes].append(k)
@@ -81,14 +80,17 @@ def _look(file):
     return info.st_size, info.st_mtime_ns, f"{info.st_dev}:{info.st_ino}" if info.st_ino else ""
 
 
+def _name_same(file, known, reader):
+    return "reread" if known.reader != reader else "unchanged" if known.path == file and not known.is_gone else "moved"
+
+
 def _compare(file, seen, before, near, reader, may_grow):
     """The Change of a file that is not known by its size and time; `near` are the entries that may be it or its beginning."""
     digests, size, whole = _digests(file, {k.n_content for k in near})
     held = [k for k in near if digests.get(k.n_content) == k.sha256]
     same = next((k for k in held if k.n_content == size), None)
     if same:
-        what = "reread" if same.reader != reader else "unchanged" if same.path == file and not same.is_gone else "moved"
-        return Change(file, what, (same,), *seen, size, whole)
+        return Change(file, _name_same(file, same, reader), (same,), *seen, size, whole)
     if held and may_grow:
         return Change(file, "grown", tuple(held), *seen, size, whole)
     is_same_thing = before is not None and (not may_grow or not before.n_content or not before.sha256)

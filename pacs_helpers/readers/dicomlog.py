@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from ..site import Site
-from ..tables import ASSOCIATIONS, OPERATIONS, TableError, conform
+from ..site import require_site
+from ..tables import ASSOCIATIONS, OPERATIONS, conform
 from . import dcm4chelog, dcmtklog, loglines, orthanclog, pynetdicomlog, tsharklog
 from .account import Blocks, close_account, list_files, reject, run_over, source_row
 from .associations import Moment, mark_open, new_record, table_rows
@@ -52,8 +52,7 @@ def read_dicom_log(path, *, site, executor=None, year=None, start_date=None):
     `is_ambiguous`, no end and no counts; their operations have no association_id. `n_bytes` of Orthanc are whole MiB rounded up,
     those of DCMTK's dots at most that many. A program that logs no association at its level is rejected (NO_ASSOCIATIONS).
     """
-    if not isinstance(site, Site):
-        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    require_site(site)
     files, rejected = list_files(path)
     year, start_date = check_year(year), check_date(start_date)
     units = [(group, site.time_zone, year, start_date) for group in rotations(files)]

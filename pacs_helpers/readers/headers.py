@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..site import Site
-from ..tables import INSTANCES, PERFORMED_STEPS, TableError, add_problem
+from ..site import require_site
+from ..tables import INSTANCES, PERFORMED_STEPS, add_problem
 from .account import INFLATE_LIMIT, close_account, is_other, list_identities, read_bytes, read_fault, read_well, reject, run_over, source_row, table_of
 from .dicomjson import is_json, read_objects
 from .headerrows import OPENED, OWN, WANTED, answer_row, header_row
@@ -57,8 +57,7 @@ def read_headers(path, *, site, executor=None, hash_files=True):
 
 def gather_headers(path, *, site, executor=None, hash_files=True):
     """What read_headers reads, before repeats: instances have `_content`, the sha256 of what the row is of, or ""."""
-    if not isinstance(site, Site):
-        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    require_site(site)
     found, rejected = list_identities(path)
     files = tuple(found.items())
     units = [(files[i:i + BATCH], site.time_zone, hash_files) for i in range(0, len(files), BATCH)]

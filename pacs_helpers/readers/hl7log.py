@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..site import Site
-from ..tables import COUNT, INSTANT, MESSAGES, TEXT, TableError, add_problem, conform
+from ..site import require_site
+from ..tables import COUNT, INSTANT, MESSAGES, TEXT, add_problem, conform
 from .accession import fill_accession_numbers, measure_accession_fields
 from .account import Blocks, close_account, list_files, reject, run_over, source_row
 from .hl7find import FRAMING, GAP, ROW
@@ -54,8 +54,7 @@ def gather_messages(path, *, site, executor=None):
 
 def _gather(path, site, executor):
     """`(messages, [digests, ends in the file and numbers of each row's message, in pieces], rejected, sources)`."""
-    if not isinstance(site, Site):
-        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    require_site(site)
     files, rejected = list_files(path)
     units = [unit for file in sorted(files) for unit in parts_of(file, site)]
     n_bytes = sum(os.path.getsize(file) for file in files if os.path.exists(file))

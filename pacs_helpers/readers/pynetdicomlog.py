@@ -48,6 +48,14 @@ def _on_named(role, record, thread, moment, fields):
         describe(record.asking[thread].row, **fields)
 
 
+def _on_accepted(role, record, thread, moment, fields):
+    acknowledge(record, role, moment)
+
+
+def _on_released(role, record, thread, moment, fields):
+    finish(record, pool_of(record, role, moment), moment, "released")
+
+
 def _on_refused(role, record, thread, moment, fields, outcome="rejected"):
     pending = [a for a in record.pending if a.key == role]
     association = pending[-1] if pending else receive(record, role, moment)
@@ -123,8 +131,8 @@ EVENTS = tuple((handler and partial(handler, role), pattern) for handler, role, 
     (_on_named, "", r"Calling Application Name: +(?P<calling_ae_title>.*)"),
     (_on_named, "", r"Called Application Name: +(?P<called_ae_title>.*)"),
     (_on_way, "", r"=+ (?P<way>INCOMING|OUTGOING) DIMSE MESSAGE"),
-    (lambda role, record, thread, moment, fields: acknowledge(record, role, moment), "accepted", r"Accepting Association$"),
-    (lambda role, record, thread, moment, fields: acknowledge(record, role, moment), "requested", r"Association Accepted$"),
+    (_on_accepted, "accepted", r"Accepting Association$"),
+    (_on_accepted, "requested", r"Association Accepted$"),
     (_on_refused, "accepted", r"Rejecting Association"),
     (_on_refused, "requested", r"Association Rejected"),
     (partial(_on_refused, outcome="failed"), "requested", r"Association [Rr]equest [Ff]ailed: (?P<reason>.*)"),
@@ -136,7 +144,7 @@ EVENTS = tuple((handler and partial(handler, role), pattern) for handler, role, 
     (_on_response, "", r"(?P<word>Find|Move|Get) SCP (?:Response|Result):? ?\d*(?: -|:) 0x(?P<status>[0-9A-Fa-f]{4})"),
     (_on_sub_response, "requested", r"(?:Move|Get) SCP: Received Store SC[PU] response 0x(?P<status>[0-9A-Fa-f]{4})"),
     (_on_address, "accepted", r"Received \S+ request from (?P<peer_address>\S+):\d+ at "),
-    (lambda role, record, thread, moment, fields: finish(record, pool_of(record, role, moment), moment, "released"), "accepted", r"Association Released$"),
-    (lambda role, record, thread, moment, fields: finish(record, pool_of(record, role, moment), moment, "released"), "requested", r"Releasing Association$"),
+    (_on_released, "accepted", r"Association Released$"),
+    (_on_released, "requested", r"Releasing Association$"),
     (_on_aborted, "", r"(?:Association Aborted|Aborting Association)"),
 ))

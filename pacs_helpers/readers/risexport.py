@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from ..site import DATE_ORDERS, RIS_FIELDS, Site
+from ..site import DATE_ORDERS, RIS_FIELDS, require_site
 from ..tables import EXAMS, INSTANT, TableError, conform, nearest
 from .account import close_account, list_files, reject, run_over, source_row
 from .delimited import read_records
@@ -56,8 +56,7 @@ def read_ris_export(path, *, site, columns=None, executor=None):
     that stands twice is named `MRN#1` and `MRN#2`. Identifiers are text; what Excel has rounded is kept in `raw` only, and so is a date of which day and
     month cannot be told apart until `date_order` ("day first" or "month first") says so. A line whose fields do not fit the header is rejected, never shifted.
     """
-    if not isinstance(site, Site):
-        raise TableError(f"site: a Site is needed, not {type(site).__name__}; use Site.load('site.toml').")
+    require_site(site)
     wanted = site.ris if columns is None else columns
     _check(wanted)
     files, rejected = list_files(path)
