@@ -1,4 +1,4 @@
-"""DICOM files, DICOM JSON and zip archives of them -> one row per instance, one per performed procedure step, and the account of every file."""
+"""DICOM files, DICOM JSON, text dumps and zip archives of them -> one row per instance, one per performed procedure step, and the account of every file."""
 
 import errno
 import hashlib
@@ -13,8 +13,8 @@ import pandas as pd
 
 from ..site import require_site
 from ..tables import INSTANCES, PERFORMED_STEPS, add_problem
+from . import dicomjson, dumps
 from .account import INFLATE_LIMIT, close_account, is_other, list_identities, read_bytes, read_fault, read_well, reject, run_over, source_row, table_of
-from .dicomjson import is_json, read_objects
 from .headerrows import OPENED, OWN, WANTED, answer_row, header_row
 from .part10 import read_elements
 from .zipped import is_zip, read_members
@@ -42,8 +42,8 @@ def read_headers(path, *, site, executor=None, hash_files=True):
 
     Content decides, never the name: any extension or none, with or without preamble and meta information, .gz too.
     One instances row per file with a data set, except Modality Performed Procedure Steps, which go to performed_steps;
-    every other file is a row of rejected. DICOM JSON and Orthanc's own JSON give a row per object, without sop_instance_uid
-    where it is about a study or series; a zip gives the rows of its members, with `archive.zip!member` as source_file.
+    every other file is a row of rejected. DICOM JSON, Orthanc's own JSON and text dumps (dcmdump, dcm4che, pydicom) give a row per
+    object, without sop_instance_uid where it is about a study or series; a zip gives the rows of its members, with `archive.zip!member` as source_file.
     Times without an offset (0008,0201) are in `site.time_zone`. Pixels are not decoded. Doubts are codes in `problems`;
     a repeated SOP Instance UID and copies of a file are marked on the rows.
     `hash_files=False` reads headers only, several times faster: the same rows, but `sources` has the sha256 of packed files only.
@@ -142,9 +142,9 @@ def _read_stream(file, stream, size, zone, is_hashed):
     head = stream.read(IN_MEMORY if is_hashed else HEADER_BYTES)
     if head[128:132] == b"DICM" and head[:2] != b"\x1f\x8b":
         return _read_image(file, stream, head, size, zone, is_hashed)
-    if size > INFLATE_LIMIT and is_json(head):
-        return size, "", [("rejected", reject(file, 0, size, "TOO_LARGE_INFLATED", f"JSON of more than {INFLATE_LIMIT >> 20} MB; ask for less at a time"), "")]
-    if head[:2] == b"\x1f\x8b" or is_json(head):
+    if size > INFLATE_LIMIT and _list_reader(head):
+        return size, "", [("rejected", reject(file, 0, size, "TOO_LARGE_INFLATED", f"JSON or a dump of more than {INFLATE_LIMIT >> 20} MB; ask for less at a time"), "")]
+    if head[:2] == b"\x1f\x8b" or _list_reader(head):
         data, digest, faults = read_bytes(file)
         if data is None:
             return size, digest, [("rejected", {**faults[0], "n_bytes": size}, "")]
@@ -179,7 +179,8 @@ def _sha256(stream, head=b""):
 
 def _rows_of(file, data, zone, faults):
     """`[(table name, row, sha256), ...]` of what is in memory; `faults` are codes of its packing."""
-    if not is_json(data):
+    read_objects = _list_reader(data)
+    if not read_objects:
         return [(*_row_of(file, lambda offset, n: data[offset:offset + n], len(data), zone, faults), hashlib.sha256(data).hexdigest())]
     found = []
     for at, n, elements, fault in read_objects(data):
@@ -187,6 +188,11 @@ def _rows_of(file, data, zone, faults):
         row = reject(file, at, n, *row) if table == "rejected" else {**row, "source_file": file, "source_offset": at}
         found.append((table, row, ANSWER + hashlib.sha256(data[at:at + n]).hexdigest()))
     return _one_thing(file, len(data), found)
+
+
+def _list_reader(head):
+    """What reads a text that lists objects and begins with `head`, or None."""
+    return dicomjson.read_objects if dicomjson.is_json(head) else dumps.read_objects if dumps.is_dump(head) else None
 
 
 def _one_thing(file, size, found):

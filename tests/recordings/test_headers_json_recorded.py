@@ -65,3 +65,11 @@ def test_the_whole_folder_of_answers_is_rows_or_rejected(shared):
 def test_dcm2json_tells_what_the_file_tells(shared):
     rows = read_headers(sorted((shared / "corpus" / "gen-dcmtk-logs").glob("dcm2json_*.json")), site=CHICAGO).instances
     assert len(rows) == 3 and (rows["sop_instance_uid"] != "").all() and (rows["study_instance_uid"] != "").all()
+
+
+@pytest.mark.parametrize("name", ["reportsi", "rtdose", "test-SR"])
+def test_an_object_printed_by_dcmdump_has_the_row_of_its_json(shared, name):
+    folder = shared / "corpus" / "gen-dcmtk-logs"
+    printed, json = (read_headers(folder / file, site=CHICAGO).instances for file in (f"dcmdump_{name}.txt", f"dcm2json_{name}.json"))
+    same = [c for c in printed if c not in ("source_file", "source_offset", "transfer_syntax_uid")]      # DICOM JSON has no meta information
+    assert len(printed) == 1 and printed[same].equals(json[same])
