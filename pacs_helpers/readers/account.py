@@ -49,14 +49,19 @@ def list_identities(path):
     files, rejected = {}, []
     read_well()
     for one in map(Path, paths):
-        if not os.path.lexists(one):
-            raise TableError(f"path: no file or folder '{one}'. Check the spelling and that the share is mounted.")
-        if one.is_file():
-            files[one.as_posix()] = None if one.is_symlink() else identity(os.stat(one))
+        name = one.as_posix()
+        try:
+            state = os.lstat(name)
+        except (OSError, ValueError):
+            raise TableError(f"path: no file or folder '{one}'. Check the spelling and that the share is mounted.") from None
+        if stat.S_ISREG(state.st_mode):
+            files[name] = identity(state)
+        elif one.is_file():
+            files[name] = None
         elif one.is_dir():
-            _walk(one.as_posix(), files, rejected)
+            _walk(name, files, rejected)
         else:
-            rejected.append(reject(one.as_posix(), 0, 0, *_NOT_A_FILE))
+            rejected.append(reject(name, 0, 0, *_NOT_A_FILE))
     if not files and not rejected:
         raise TableError(f"path: no files in '{', '.join(map(str, paths))}'. Point it at the folder that holds the exported traces; in a notebook, a kind of trace you do not have can be None.")
     return files, rejected
