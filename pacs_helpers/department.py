@@ -58,7 +58,7 @@ def build_department(*, hl7=None, dicom=None, network=None, ris=None, audit=None
             raise TableError(f"{name}: what a reader returns is needed, with its table {table}, not {type(given).__name__}.")
     messages = conform([], MESSAGES) if hl7 is None else hl7.messages
     instances = conform([], INSTANCES) if dicom is None else dicom.instances
-    steps = conform([], PERFORMED_STEPS) if dicom is None else dicom.performed_steps
+    steps = pd.concat([conform([], PERFORMED_STEPS), *(given.performed_steps for given in (dicom, network) if hasattr(given, "performed_steps"))], ignore_index=True)
     associations = conform([], ASSOCIATIONS) if network is None else network.associations
     operations = conform([], OPERATIONS) if network is None else network.operations
     exams = conform([], EXAMS) if ris is None else ris.exams

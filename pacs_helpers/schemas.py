@@ -54,6 +54,7 @@ INSTANCES = {
     **_RAW, **_TRACED,
 }
 PERFORMED_STEPS = {
+    "sop_instance_uid": (TEXT, "(0008,0018), or (0000,1000) of its N-CREATE"),
     "performed_procedure_step_id": (TEXT, "(0040,0253)"), "started_at": (INSTANT, "(0040,0244)+(0040,0245)"),
     "ended_at": (INSTANT, "(0040,0250)+(0040,0251)"), "status": (TEXT, "(0040,0252)"),
     "discontinuation_reason": (TEXT, "(0040,0281) code meaning"), "study_instance_uid": (TEXT, "(0020,000D) of (0040,0270)"),

@@ -18,8 +18,11 @@ def associate_rq(calling="CT1_DEMO", called="ARCHIVE_DEMO"):
     return pdu(1, b"\0\1\0\0" + called.ljust(16).encode() + calling.ljust(16).encode() + bytes(32))
 
 
-def associate_ac(calling="CT1_DEMO", called="ARCHIVE_DEMO"):
-    return pdu(2, associate_rq(calling, called)[6:])
+def associate_ac(calling="CT1_DEMO", called="ARCHIVE_DEMO", syntax=""):
+    """With `syntax` presentation context 1 is accepted with it."""
+    name = syntax.encode()
+    context = struct.pack("!BBHBBBBBBH", 0x21, 0, 8 + len(name), 1, 0, 0, 0, 0x40, 0, len(name)) + name
+    return pdu(2, associate_rq(calling, called)[6:] + (context if syntax else b""))
 
 
 RELEASE_RQ, RELEASE_RP = pdu(5, bytes(4)), pdu(6, bytes(4))
@@ -27,7 +30,8 @@ RELEASE_RQ, RELEASE_RP = pdu(5, bytes(4)), pdu(6, bytes(4))
 
 def command(**fields):
     """A command set; names are of the elements used here, numbers are US."""
-    tags = {"sop_class": 0x0002, "field": 0x0100, "id": 0x0110, "answered": 0x0120, "data": 0x0800, "status": 0x0900, "instance": 0x1000}
+    tags = {"sop_class": 0x0002, "field": 0x0100, "id": 0x0110, "answered": 0x0120, "data": 0x0800, "status": 0x0900, "instance": 0x1000,
+            "requested_class": 0x0003, "requested_instance": 0x1001}
     out = b""
     for name, value in sorted(fields.items(), key=lambda item: tags[item[0]]):
         raw = struct.pack("<H", value) if isinstance(value, int) else value.encode() + b"\0" * (len(value) % 2)

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from ..site import require_site
-from ..tables import ASSOCIATIONS, OPERATIONS, conform
+from ..tables import ASSOCIATIONS, OPERATIONS, PERFORMED_STEPS, conform
 from .account import close_account, list_files, reject, run_over, source_row
 from .associations import Moment, end_all, new_record, table_rows
 from .hl7log import add_columns, finish_messages, messages_of
 from .hl7parts import CHUNK_BYTES, REASONS, read_frames
 from .packets import ACK, SYN, read_packets
+from .steps import join_steps, step_row
 from .streams import Stream
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -32,15 +33,17 @@ class Capture(NamedTuple):
     associations: pd.DataFrame
     operations: pd.DataFrame
     messages: pd.DataFrame
+    performed_steps: pd.DataFrame
     rejected: pd.DataFrame
     sources: pd.DataFrame
 
 
 def read_capture(path, *, site, executor=None):
-    """Capture(associations, operations, messages, rejected, sources) of the pcap and pcapng files at `path`: a file, a folder or a list, .gz too.
+    """Capture(associations, operations, messages, performed_steps, rejected, sources) of the pcap and pcapng files at `path`: a file, a folder or a list, .gz too.
 
     Associations and operations are those of DICOM connections, with exact times and sizes (`data_ended_at` is the last packet of a data set);
-    messages those of MLLP connections, `received_at` the packet that completed them. Connections of other kinds are a row of rejected each, packets
+    messages those of MLLP connections, `received_at` the packet that completed them; performed steps what N-CREATE and N-SET said of one
+    together, with REFUSED where the receiver did not take it. Connections of other kinds are a row of rejected each, packets
     that are not TCP one row a kind. Where packets are missing, what they prove is kept with PACKETS_LOST.
     """
     require_site(site)
@@ -50,7 +53,8 @@ def read_capture(path, *, site, executor=None):
         for name, rows in part.items():
             tables[name] += rows
     rejected, sources = close_account([*rejected, *tables["rejected"]], tables["sources"], unit="bytes")
-    return Capture(conform(tables["associations"], ASSOCIATIONS), conform(tables["operations"], OPERATIONS), _messages(tables["messages"], site), rejected, sources)
+    return Capture(conform(tables["associations"], ASSOCIATIONS), conform(tables["operations"], OPERATIONS), _messages(tables["messages"], site),
+                   conform(join_steps(tables["steps"]), PERFORMED_STEPS), rejected, sources)
 
 
 def _messages(batches, site):
@@ -84,7 +88,8 @@ def read_file(unit):
         wire.rejected.append(reject(file, n_bytes, 0, "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back"))
     wire.close()
     associations, operations = table_rows(wire.record)
-    rows = {"associations": associations, "operations": operations, "messages": wire.messages, "rejected": wire.rejected}
+    steps = [step_row(operation, site.time_zone) for operation in wire.record.operations if getattr(operation, "data_set", None)]
+    rows = {"associations": associations, "operations": operations, "messages": wire.messages, "steps": steps, "rejected": wire.rejected}
     n_rows = len(associations) + sum(len(batch["source_offset"]) for _, batch in wire.messages)
     return {**rows, "sources": [source_row(file, n_bytes=n_bytes, n_bytes_in_rows=wire.counts["rows"], n_bytes_rejected=sum(r["n_bytes"] for r in wire.rejected),
                                            n_bytes_framing=wire.counts["framing"], n_rows=n_rows, n_rejected=len(wire.rejected), sha256=digest, started=started)]}

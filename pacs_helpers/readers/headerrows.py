@@ -31,7 +31,7 @@ _INSTANTS = {
     "acquired_at": ("AcquisitionDate", "AcquisitionTime"), "created_at": ("InstanceCreationDate", "InstanceCreationTime"),
     "performed_started_at": ("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
 }
-_STEP_TEXTS = {"performed_procedure_step_id": "PerformedProcedureStepID", "status": "PerformedProcedureStepStatus",
+_STEP_TEXTS = {"sop_instance_uid": "SOPInstanceUID", "performed_procedure_step_id": "PerformedProcedureStepID", "status": "PerformedProcedureStepStatus",
                "patient_id": "PatientID", "modality": "Modality", "station_ae_title": "PerformedStationAETitle"}
 _STEP_INSTANTS = {"started_at": _INSTANTS["performed_started_at"],
                   "ended_at": ("PerformedProcedureStepEndDate", "PerformedProcedureStepEndTime")}

@@ -27,6 +27,7 @@ class Packet(NamedTuple):
     number: int = 0
     payload: memoryview = b""
     n_missing: int = 0
+    acknowledged: int = 0
 
 
 def read_packets(stream):
@@ -70,9 +71,9 @@ def _segment(offset, n_bytes, at, data, link):
         return Packet(offset, n_bytes, at, "packets that are not IP")
     if protocol != _TCP:
         return Packet(offset, n_bytes, at, "fragments" if protocol is None else "packets that are not TCP")
-    from_port, to_port, number, _, length, flags = struct.unpack_from("!HHLLBB", data, start)
+    from_port, to_port, number, acknowledged, length, flags = struct.unpack_from("!HHLLBB", data, start)
     first = start + (length >> 4) * 4
-    return Packet(offset, n_bytes, at, "", (hosts[0], from_port), (hosts[1], to_port), flags, number, data[first:end], max(end - max(len(data), first), 0))
+    return Packet(offset, n_bytes, at, "", (hosts[0], from_port), (hosts[1], to_port), flags, number, data[first:end], max(end - max(len(data), first), 0), acknowledged)
 
 
 def _network_layer(data, link):

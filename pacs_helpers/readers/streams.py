@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 from ..tables import add_problem
 from .account import reject
-from .packets import FIN, RST, SYN
+from .packets import ACK, FIN, RST, SYN
 from .upperlayer import Connection, OutOfStep
 
 RECOGNISED = 2              # bytes that tell what is spoken
@@ -25,7 +25,8 @@ class Stream:
         self.has_start = bool(packet.flags & SYN)
         self.expected, self.held, self.n_held = [None, None], [{}, {}], [0, 0]
         self.heads = (bytearray(), bytearray())
-        self.speaker, self.kind, self.n_payload, self.n_other, self.n_understood, self.ended = None, "", 0, 0, 0, set()
+        self.speaker, self.kind, self.n_payload, self.n_other, self.ended = None, "", 0, 0, set()
+        self.deaf, self.n_lost = set(), 0       # sides whose bytes cannot be told apart any more, and how many these are
 
     def is_new_start(self, packet):
         return self.n_payload > 0 or packet.source != self.client or packet.number != self.first.number
@@ -37,6 +38,8 @@ class Stream:
         if packet.flags & SYN:
             packet = packet._replace(number=(packet.number + 1) % _ROUND)
             self.expected[who] = packet.number
+        if n and packet.flags & ACK:
+            self._believe(1 - who, packet.acknowledged)
         if n or packet.n_missing:
             if self.expected[who] is None:
                 self.expected[who] = packet.number
@@ -89,6 +92,11 @@ class Stream:
         self.n_held[who] -= len(later.payload)
         self._order(who, later)
 
+    def _believe(self, who, acknowledged):
+        """Nothing; what the other side answers it has got: a packet that is waited for below `acknowledged` was not captured."""
+        while self.held[who] and 0 < (acknowledged - self.expected[who]) % _ROUND < _ROUND // 2:
+            self._skip(who)
+
     def _flush(self):
         for who in (0, 1):
             while self.held[who]:
@@ -106,11 +114,13 @@ class Stream:
             self._recognise(who, bytes(data[:8]))
         if self.kind == _BEFORE and b"\x0bMSH" in bytes(data):       # feeds keep one connection open for days
             self.client_is_first, self.kind, self.speaker = True, "mllp", Mllp(self, self.n_payload - len(data))
-        if self.speaker:
+        if who in self.deaf:
+            self.n_lost += len(data)
+        elif self.speaker:
             try:
                 self.speaker.feed(who if self.client_is_first else 1 - who, data, packet)
             except OutOfStep:
-                self._give_up()
+                self._give_up(who)
 
     def _recognise(self, who, head):
         self.client_is_first = who == 0
@@ -127,21 +137,21 @@ class Stream:
         if self.kind == "dicom" and self.speaker and self.speaker.association:
             row = self.speaker.association.row
             row["problems"] = add_problem(row["problems"], "PACKETS_LOST")
-        if self.speaker:
+        if self.speaker and who not in self.deaf:
             try:
                 self.speaker.lose(who if self.client_is_first else 1 - who, n, packet)
             except OutOfStep:
-                self._give_up()
+                self._give_up(who)
 
-    def _give_up(self):
-        """Nothing; from here the bytes cannot be told apart."""
-        self._end(self.last)
-        if self.kind == "dicom" and self.speaker.association:
+    def _give_up(self, who):
+        """Nothing; from here the bytes of this side cannot be told apart. The other side still tells how the association ends."""
+        self.deaf.add(who)
+        if self.speaker.association:
             self.wire.holed.append(self.speaker.association)
-        self.n_understood, self.kind, self.speaker = self.n_payload, _LOST, None
 
     def _end(self, packet):
-        if self.speaker:
+        acceptor = int(self.speaker is not None and self.client_is_first)
+        if self.speaker and acceptor not in self.deaf:
             self.speaker.end(self.wire.moment(packet), "failed", "the connection was closed without a release")
 
     def close(self):
@@ -149,8 +159,8 @@ class Stream:
         self._flush()
         if self.kind == "mllp":
             self._end(self.last)
-        counts, is_known = self.wire.counts, self.kind in ("dicom", "mllp", _LOST) or not self.n_payload
-        n_left = self.n_payload - self.n_understood if self.kind == _LOST else self.speaker.n_dropped if self.kind == "mllp" else 0 if is_known else self.n_payload
+        counts, is_known = self.wire.counts, self.kind in ("dicom", "mllp") or not self.n_payload
+        n_left = self.speaker.n_dropped if self.kind == "mllp" else self.n_lost if is_known else self.n_payload
         counts["rows"] += self.n_payload - n_left
         counts["framing"] += self.n_other if is_known else 0
         if n_left:

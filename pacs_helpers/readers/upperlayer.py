@@ -1,14 +1,18 @@
 """The DICOM upper layer (PS3.8 section 9.3) and DIMSE commands (PS3.7 section 9.3) of one connection -> its association and operations.
 
-Data sets are counted and passed over, never held: their lengths say where the next header stands, also when packets of them are missing.
+Data sets are counted and passed over: their lengths say where the next header stands, also when packets of them are missing. Only the
+short ones of performed procedure steps are kept, as `data_set` of their operation: (bytes, transfer syntax UID).
 """
 
 from struct import unpack_from
 
 from pydicom.uid import UID_dictionary
 
-from .associations import acknowledge, answer, finish, pool_of, receive, refuse, request
+from .associations import acknowledge, answer, describe, finish, pool_of, receive, refuse, request
 from .dimse import sop_class, status_category
+from .headerrows import PERFORMED_STEP_CLASS
+from .steps import LONGEST_DATA_SET
+from .steps import SERVICES as STEP_SERVICES
 
 RQ, AC, RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 HEADER = 6                  # bytes of a PDU header and of a PDV header
@@ -32,6 +36,7 @@ class Side:
     def __init__(self):
         self.gathered, self.needed, self.passing, self.next = bytearray(), HEADER, 0, "pdu"
         self.pdu_left, self.kind, self.command, self.n_data, self.is_last = 0, 0, bytearray(), 0, False
+        self.data, self.context = bytearray(), 0
 
 
 class Connection:
@@ -44,6 +49,7 @@ class Connection:
         self.record, self.key, self.peer_address, self.moment = record, key, peer_address, moment
         self.sides = (Side(), Side())       # of the requestor, of the acceptor
         self.association, self.operations, self.sending, self.is_over, self.is_accepted = None, {}, [None, None], False, False
+        self.syntaxes = {}      # of presentation contexts
 
     def feed(self, who, data, packet):
         """Nothing; OutOfStep when `data` goes on with no PDU."""
@@ -63,9 +69,15 @@ class Connection:
 
     def lose(self, who, n, packet):
         """Nothing; OutOfStep when a header is among the `n` bytes that are missing."""
-        if n > self.sides[who].passing:
+        side = self.sides[who]
+        if side.next == "data":     # not kept whole, so not at all
+            side.passing, side.next = side.needed - len(side.gathered), "pdv"
+            side.n_data += len(side.gathered)
+            side.gathered.clear()
+            self.sending[who].is_kept = False
+        if n > side.passing:
             raise OutOfStep
-        self._pass(who, self.sides[who], n, packet)
+        self._pass(who, side, n, packet)
 
     def _pass(self, who, side, n, packet):
         side.passing -= n
@@ -96,13 +108,21 @@ class Connection:
             if n < 0 or n + HEADER > side.pdu_left:
                 raise OutOfStep
             side.pdu_left -= n + HEADER
-            side.is_last = bool(chunk[5] & 2)
+            side.is_last, side.context = bool(chunk[5] & 2), chunk[4]
             if chunk[5] & 1:
                 side.next, side.needed = "command", n
+            elif n and self._is_kept(who, side, n):
+                side.next, side.needed = "data", n
             else:
                 side.passing = n
                 if not n:
                     self._pass(who, side, 0, packet)
+        elif side.next == "data":
+            side.data += chunk
+            if side.is_last:
+                self.sending[who].data_set, side.data = (bytes(side.data), self.syntaxes.get(side.context, b"")), bytearray()
+            side.passing = len(chunk)
+            self._pass(who, side, len(chunk), packet)
         else:
             side.command += chunk
             if side.is_last:
@@ -110,13 +130,17 @@ class Connection:
                 self._dimse(who, command, self.moment(packet))
             self._expect_next(side)
 
+    def _is_kept(self, who, side, n):
+        operation = self.sending[who]
+        return operation is not None and operation.is_kept and len(side.data) + n <= LONGEST_DATA_SET
+
     def _associate(self, kind, body, moment):
         if kind == RQ:
             called, calling = (body[at:at + 16].decode("latin-1").strip(" \0") for at in (4, 20))
             self.association = receive(self.record, self.key, moment, calling_ae_title=calling, called_ae_title=called, peer_address=self.peer_address)
         elif kind == AC and self.association:
             acknowledge(self.record, self.key, moment)
-            self.is_accepted = True
+            self.is_accepted, self.syntaxes = True, _accepted_syntaxes(body)
         elif kind == RJ and self.association and not self.is_accepted:
             refuse(self.record, self.association, moment, "rejected", _REJECTIONS.get(tuple(body[2:4]), "reason unknown"))
             self.is_over = True
@@ -145,14 +169,27 @@ class Connection:
             status = f"{int.from_bytes(fields.get(_STATUS, b''), 'little'):04X}"
             operation = self.operations.get((1 - who, fields.get(_ANSWERED)))
             self.sending[who] = None
+            if operation:
+                describe(operation.row, sop_instance_uid=_uid(fields, _INSTANCE))       # the receiver may be the one to choose it
             if operation and status_category(status) != "Pending":
                 answer(operation, status, status_category(status), moment)
         else:
             uid, instance = (_uid(fields, *tags) for tags in ((_AFFECTED_CLASS, _REQUESTED_CLASS), (_INSTANCE, _REQUESTED_INSTANCE)))
             operation = request(self.record, pool_of(self.record, self.key, moment), service, moment, sop_class_uid=uid, sop_instance_uid=instance,
                                 modality=sop_class(uid)[1] if uid in UID_dictionary else "")
-            operation.is_reversed = who == 1
+            operation.is_reversed, operation.is_kept = who == 1, uid == PERFORMED_STEP_CLASS and service in STEP_SERVICES
             self.operations[who, fields.get(_ID)] = self.sending[who] = operation
+
+
+def _accepted_syntaxes(body):
+    """`{presentation context ID: transfer syntax UID}` of an A-ASSOCIATE-AC (PS3.8 tables 9-17 to 9-19)."""
+    found, at = {}, 68
+    while at + 4 <= len(body):
+        kind, n = body[at], int.from_bytes(body[at + 2:at + 4])
+        if kind == 0x21 and body[at + 8:at + 9] == b"\x40":
+            found[body[at + 4]] = body[at + 12:at + 12 + int.from_bytes(body[at + 10:at + 12])]
+        at += 4 + n
+    return found
 
 
 def _uid(fields, *tags):

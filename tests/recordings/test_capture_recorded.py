@@ -36,3 +36,14 @@ def test_every_message_of_the_recorded_day_is_in_its_capture_with_its_answer(sha
     assert set(sent) <= set(got.messages["message_control_id"])
     answers = pair_acknowledgments(got.messages)
     assert set(sent.items()) <= set(zip(answers["message_control_id"], answers["acknowledgment_code"]))
+
+
+def test_the_performed_steps_of_a_capture_are_those_that_the_modalities_sent(shared):
+    got = read_capture(shared / "rig/pcap/day_small_connections.pcap", site=Site(time_zone="America/Chicago"))
+    steps, sent = got.performed_steps, pd.read_csv(shared / "rig/truth/driver_day.csv", dtype=str, keep_default_na=False).query("op == 'MPPS'")
+    assert (steps["performed_procedure_step_id"].str.removeprefix("PPS").tolist(), steps["station_ae_title"].tolist()) == (sent["note"].tolist(), sent["calling"].tolist())
+    assert set(steps["status"]) == {"COMPLETED"} and not steps["problems"].any()
+    studies = pd.read_csv(shared / "rig/truth/dicom_truth_studies.csv", dtype=str, keep_default_na=False).set_index("study_uid")
+    true = studies.loc[steps["study_instance_uid"]]
+    for ours, theirs in (("accession_number", "accession"), ("patient_id", "dicom_patient_id"), ("modality", "modality")):
+        assert steps[ours].tolist() == true[theirs].str.strip().tolist(), ours
