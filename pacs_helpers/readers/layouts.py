@@ -5,11 +5,14 @@ import threading
 from operator import itemgetter
 from typing import NamedTuple
 
+import numpy as np
+
 from .elements import ITEM, LONGEST_VALUE, PIXELS, SEQUENCE_END, UNDEFINED
 
 FARTHEST = 1 << 20      # bytes of a header worth remembering
 MOST_STEPS = 10_000
 MOST_KNOWN = 64         # layouts of one encoding
+LONGEST_GAP = 1 << 11   # bytes between two headers worth comparing with nothing
 
 
 class _Step(NamedTuple):
@@ -49,12 +52,13 @@ class Layouts(threading.local):
         if not steps:
             return None
         known = self.known.setdefault(encoding, [])
-        shape = [(s.head, s.place, s.is_fixed and s.length) for s in steps]
+        shape = tuple((n, s.place, s.is_fixed and s.length) for n, s in enumerate(steps) if s.place or s.is_fixed), tuple(s.head for s in steps)
+        lengths = tuple(s.length for s in steps)
         same = next((layout for layout in known if layout.shape == shape), None)
-        varying = same.varying | {n for n, (old, new) in enumerate(zip(same.steps, steps, strict=True)) if old.length != new.length} if same else set()
+        varying = same.varying | {n for n, pair in enumerate(zip(same.lengths, lengths, strict=True)) if len({*pair}) > 1} if same else set()
         self.loose.update(steps[n].place for n in varying)
         varying |= {n for n, s in enumerate(steps) if s.place in self.loose and s.place and not s.is_fixed}
-        layout = _Layout(same.kind if same else object(), shape, steps, varying, walked[1], own, "<>"[encoding[1]])
+        layout = _Layout(same.kind if same else object(), shape, lengths, steps, varying, walked[1], own, "<>"[encoding[1]])
         found = layout.read(read_at, head, at, size)
         if not found or found[:2] != walked:
             return None
@@ -63,71 +67,77 @@ class Layouts(threading.local):
 
 
 class _Layout:
-    def __init__(self, kind, shape, steps, varying, items, own, order):
-        self.kind, self.shape, self.steps, self.varying, self.order = kind, shape, steps, varying, order
+    def __init__(self, kind, shape, lengths, steps, varying, items, own, order):
+        self.kind, self.shape, self.lengths, self.varying, self.order = kind, shape, lengths, varying, order
         self.n_bytes = sum(len(s.head) + 4 + s.n_skipped for s in steps) + 1024
-        ends = sorted({n + 1 for n in varying} | {len(steps)})
-        self.parts = [_part(steps[start:end], order, end - 1 in varying or steps[end - 1].place is PIXELS)
-                      for start, end in zip([0, *ends], ends, strict=False)]
-        places = [s.place for s in steps if s.place and s.place is not PIXELS]
-        self.top = [(n, place[0]) for n, place in enumerate(places) if len(place) == 1]
-        self.inside = [(n, *place) for n, place in enumerate(places) if len(place) == 3]
+        self.parts, self.mask, self.expected, self.unpack_values = _parts(steps, varying, order)
+        wanted = [n for n, s in enumerate(steps) if s.place and s.place is not PIXELS]
+        where = {n: i for i, n in enumerate(sorted(wanted, key=varying.__contains__))}     # the fixed ones are unpacked first
+        self.top = [(where[n], steps[n].place[0]) for n in wanted if len(steps[n].place) == 1]
+        self.inside = [(where[n], *steps[n].place) for n in wanted if len(steps[n].place) == 3]
         self.counts = {sequence: len(found) for sequence, found in items.items()}
-        rest = [n for n, place in enumerate(places) if place[0] not in own]
+        rest = [where[n] for n in wanted if steps[n].place[0] not in own]
         self.like = itemgetter(*rest) if rest else len
 
     def begins(self, head, p):
-        n_bytes, unpack_heads, expected = self.parts[0][:3]
-        return p + n_bytes > len(head) or unpack_heads(head, p) == expected
+        n_bytes = self.parts[0][0]
+        return p + n_bytes > len(head) or self.matches(head[p:p + n_bytes])
+
+    def matches(self, pieces):
+        n_bytes = len(pieces)
+        return (np.frombuffer(pieces, np.uint8) & self.mask[:n_bytes]).tobytes() == self.expected[:n_bytes]
 
     def read(self, read_at, head, p, size):
-        raws = []
-        for n_bytes, unpack_heads, expected, unpack_values, longest, place in self.parts:
-            if p + n_bytes > len(head) or unpack_heads(head, p) != expected:
+        pieces, loose = [], []
+        for n_bytes, n_skipped, width, unpack_length, longest, place in self.parts:
+            end = p + n_bytes
+            if end > len(head):
                 return None
-            raws += unpack_values(head, p)
-            p += n_bytes
-            if longest:
-                length = raws.pop()
+            pieces.append(head[p:end])
+            p = end + n_skipped
+            if width:
+                length, = unpack_length(head, end - width)
                 if place is PIXELS:
-                    p = _past_pixels(read_at, p, length, size, self.order)
                     break
-                if length & 1 or length > longest:
+                if length & 1 or length > longest or place and p + length > len(head):
                     return None
                 if place:
-                    raws.append(head[p:p + length])
+                    loose.append(head[p:p + length])
                 p += length
+        pieces = b"".join(pieces)
+        if not self.matches(pieces):
+            return None
+        if place is PIXELS:
+            p = _past_pixels(read_at, p, length, size, self.order)
         if p != size:
             return None
+        raws = (*self.unpack_values(pieces), *loose)
         items = {sequence: [{} for _ in range(n)] for sequence, n in self.counts.items()}
         for n, sequence, item, tag in self.inside:
             items[sequence][item][tag] = [raws[n]]
         return {tag: [raws[n]] for n, tag in self.top}, items, (self.kind, self.like(raws))
 
 
-def _part(steps, order, is_open):
-    """`(bytes, unpack headers, what they must be, unpack wanted values, longest value, place)` of neighbours.
+def _parts(steps, varying, order):
+    """`(parts, mask, expected, unpack wanted values)`: a file's parts, joined and masked, are what is expected.
 
-    Where the last one's length is open, it is unpacked as the last value; else the longest value is 0.
+    A part is `(bytes, bytes left out after it, width of its last length, unpack that length, longest value, place)`; without a length where its last element has no other.
     """
-    literals, gaps, values = [], [], []
-    for step in steps[:-1] if is_open else steps:
-        literal = step.head + struct.pack(order + step.code, step.length)
-        values.append(f"{len(literal)}x{step.n_skipped}{'s' if step.place else 'x'}")
-        if gaps and not gaps[-1]:
-            literals[-1] += literal
-            gaps[-1] = step.n_skipped
-        else:
-            literals.append(literal)
-            gaps.append(step.n_skipped)
-    last = steps[-1]
-    if is_open:
-        literals.append(last.head)
-        gaps.append(0)
-        values.append(f"{len(last.head)}x{last.code}")
-    heads = struct.Struct("".join(f"{len(literal)}s{gap}x" for literal, gap in zip(literals, gaps, strict=True)))
-    values = struct.Struct(order + "".join(values))
-    return values.size, heads.unpack_from, tuple(literals), values.unpack_from, is_open and (LONGEST_VALUE if last.place else UNDEFINED), last.place
+    parts, mask, expected, values, start = [], bytearray(), bytearray(), [], 0
+    for n, step in enumerate(steps):
+        width = struct.calcsize(order + step.code)
+        is_open = n in varying or step.place is PIXELS
+        mask += b"\xff" * len(step.head) + (b"\0" if is_open else b"\xff") * width
+        expected += step.head + (bytes(width) if is_open else struct.pack(order + step.code, step.length))
+        n_kept = 0 if is_open or step.n_skipped > LONGEST_GAP and not step.place else step.n_skipped
+        values.append(f"{len(step.head) + width}x{n_kept}{'s' if step.place and not is_open else 'x'}")
+        mask += bytes(n_kept)
+        expected += bytes(n_kept)
+        if is_open or n_kept < step.n_skipped or n == len(steps) - 1:
+            unpack, longest = struct.Struct(order + step.code).unpack_from, LONGEST_VALUE if step.place else UNDEFINED
+            parts.append((len(mask) - start, 0 if is_open else step.n_skipped - n_kept, width if is_open else 0, unpack, longest, step.place))
+            start = len(mask)
+    return parts, np.frombuffer(bytes(mask), np.uint8), bytes(expected), struct.Struct("".join(values)).unpack_from
 
 
 def _past_pixels(read_at, p, length, size, order):

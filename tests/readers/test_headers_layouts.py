@@ -61,27 +61,48 @@ def test_files_of_one_device_are_read_as_the_walk_reads_them(name):
         assert_same(IMAGES[name](n), f"{name} {n}")
 
 
+def ask(layouts, content):
+    return layouts.read(lambda p, n: content[p:p + n], content, 0, len(content), (False, False))
+
+
+def learn(layouts, content):
+    passed = []
+    values, items, codes, _ = walk(lambda p, n: content[p:p + n], 0, len(content), implicit=False, big=False, wanted=WANTED, opened=OPENED, passed=passed)
+    assert not codes
+    layouts.learn(lambda p, n: content[p:p + n], 0, len(content), (False, False), passed, (values, items), OWN)
+
+
 def test_a_known_layout_answers_and_an_unknown_one_does_not():
     layouts = Layouts()
     first, second, other = (dataset({0x00100020: ("LO", text)}, last=trap("X1")[1]) for text in ("TEST1", "TEST99999", "TEST1"))
     other = other.replace(b"\x28\0\x10\0US", b"\x28\0\x11\0US")
-
-    def ask(content):
-        return layouts.read(lambda p, n: content[p:p + n], content, 0, len(content), (False, False))
-
-    def learn(content):
-        passed = []
-        values, items, codes, _ = walk(lambda p, n: content[p:p + n], 0, len(content), implicit=False, big=False, wanted=WANTED, opened=OPENED, passed=passed)
-        assert not codes
-        layouts.learn(lambda p, n: content[p:p + n], 0, len(content), (False, False), passed, (values, items), OWN)
-
-    assert ask(first) is None
-    learn(first)
-    assert ask(first)[0][0x00100020] == [b"TEST1 "] and ask(second) is None
-    learn(second)       # the id may now have any length
-    values, _, _ = ask(dataset({0x00100020: ("LO", "TEST1234567")}, last=trap("X1")[1]))
+    assert ask(layouts, first) is None
+    learn(layouts, first)
+    assert ask(layouts, first)[0][0x00100020] == [b"TEST1 "] and ask(layouts, second) is None
+    learn(layouts, second)       # the id may now have any length
+    values, _, _ = ask(layouts, dataset({0x00100020: ("LO", "TEST1234567")}, last=trap("X1")[1]))
     assert values[0x00100020] == [b"TEST1234567 "] and values[0x00080050] == [b"A1"] and values[0x0020000D] == [b"2.25.2"]
-    assert ask(other) is None and ask(first + b"\0\0") is None and ask(first[:-2]) is None
+    assert ask(layouts, other) is None and ask(layouts, first + b"\0\0") is None and ask(layouts, first[:-2]) is None
+
+
+def test_files_that_swap_two_values_are_not_alike():
+    layouts = Layouts()
+    one, longer, swapped = (dataset({0x00080080: ("LO", place), 0x00081010: ("SH", station)}) for place, station in (("AA", "BB"), ("AAAA", "BB"), ("BB", "AA")))
+    learn(layouts, one)
+    before = ask(layouts, one)[2]
+    learn(layouts, longer)
+    assert before == ask(layouts, one)[2] != ask(layouts, swapped)[2]
+
+
+def test_a_last_value_far_longer_than_those_before_is_read_whole():
+    layouts, end = Layouts(), 0x00400244
+    before = el(0x00290010, "OB", bytes(30_000))
+    contents = [dataset(last=before + el(end, "DA", "2" * n)) for n in (8, 10, 9000)]
+    learn(layouts, contents[0])
+    learn(layouts, contents[1])
+    head, whole = contents[2][:1 << 14], contents[2]
+    found = layouts.read(lambda p, n: whole[p:p + n], head, 0, len(whole), (False, False))
+    assert found is None or found[0][end] == [b"2" * 9000]
 
 
 def test_any_changed_byte_and_any_cut_of_a_known_file_is_read_as_the_walk_reads_it():
