@@ -16,6 +16,7 @@ from .readers.dicomlog import read_dicom_log
 from .readers.headers import read_headers
 from .readers.hl7log import read_hl7_log
 from .readers.risexport import propose_columns, read_ris_export
+from .readers.transfers import read_transfer_list
 from .site import Site
 from .store import Store, read_store, update_store
 from .tables import AccountingError, TableError, conform
@@ -27,7 +28,7 @@ from .views.widgets import ExamCaseFile, FixBench
 
 __all__ = [
     "Site", "TableError", "AccountingError", "ShareLost", "conform",
-    "read_headers", "read_hl7_log", "read_dicom_log", "read_capture", "read_archive", "read_audit_log", "read_ris_export", "propose_columns",
+    "read_headers", "read_hl7_log", "read_dicom_log", "read_capture", "read_archive", "read_audit_log", "read_ris_export", "read_transfer_list", "propose_columns",
     "summarize_account", "show_rejected", "Store", "update_store", "read_store",
     "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",

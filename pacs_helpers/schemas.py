@@ -98,7 +98,8 @@ OPERATIONS = {
     "calling_ae_title": (TEXT, "requestor"), "called_ae_title": (TEXT, "acceptor"),
     "status_code": (TEXT, "(0000,0900), four hex digits"), "status_category": (STATUS_CATEGORIES, "PS3.7 Annex C"),
     "sop_class_uid": (TEXT, "(0000,0002)"), "sop_instance_uid": (TEXT, "(0000,1000)"), "modality": (TEXT, "from the SOP class or the log"),
-    "n_bytes": (COUNT, "bytes of the data set"), "n_bytes_source": (BYTES_SOURCES, "what n_bytes stands on"), **_TRACED,
+    "n_instances": (COUNT, "C-STOREs that the row stands for, where it is a line about several"),
+    "n_bytes": (COUNT, "bytes of the data sets"), "n_bytes_source": (BYTES_SOURCES, "what n_bytes stands on"), **_TRACED,
 }
 EXAMS = {
     "accession_number": (TEXT, "exam"), **_PERSON, "placer_order_number": (TEXT, "of the order"), "filler_order_number": (TEXT, "of the department"),

@@ -18,13 +18,17 @@ STATUS_WORDS = {"final": "F", "preliminary": "P", "prelim": "P", "corrected": "C
 FIXED_ZONES = {"EST": "'America/New_York', or 'America/Panama'", "MST": "'America/Denver', or 'America/Phoenix'"}
 SH_LENGTH = 16      # Accession Number is VR SH, PS3.5 table 6.2-1
 RIS_FIELDS = ("date_order", *(c.removesuffix("_at") if c.removesuffix("_at") in MILESTONES else c for c in EXAMS if not c.startswith("source_") and c not in ("raw", "precision", "problems")))
+TRANSFER_FIELDS = ("date_order", "size_unit", "started", "ended", "calling_ae_title", "called_ae_title", "peer_address", "n_stored", "n_failed", "n_bytes", "duration", "status",
+                   "reason", "sop_instance_uid", "modality")
+SIZE_UNITS = {"bytes": 1, "kB": 10**3, "KiB": 1 << 10, "MB": 10**6, "MiB": 1 << 20, "GB": 10**9, "GiB": 1 << 30}
 DATE_ORDERS = ("day first", "month first")
 _KEYS = {
-    "": {"name": str, "time_zone": str, "accession": dict, "ae_titles": dict, "statuses": dict, "targets": dict, "working_hours": dict, "ris": dict, "audit": dict},
+    "": {"name": str, "time_zone": str, "accession": dict, "ae_titles": dict, "statuses": dict, "targets": dict, "working_hours": dict, "ris": dict, "transfers": dict, "audit": dict},
     "accession": {"hl7_field": str, "strip_prefixes": list, "ignore_leading_zeros": bool},
     "ae_titles": {"name": str, "place": str, "modality": str, "owner": str},
     "targets": {"minutes": (int, float), "share": (int, float)},
-    "ris": dict.fromkeys(RIS_FIELDS, str),
+    "ris": dict.fromkeys(RIS_FIELDS, (str, list)),
+    "transfers": dict.fromkeys(TRANSFER_FIELDS, (str, list)),
     "working_hours": {"weekdays": str, "holidays": str},
     "audit": {"not_reading": list},
 }
@@ -44,6 +48,7 @@ class Site:
     targets: dict = field(default_factory=dict)
     working_hours: dict = field(default_factory=dict)
     ris: dict = field(default_factory=dict)
+    transfers: dict = field(default_factory=dict)
     not_reading: tuple = ()     # users who open studies for another reason, as patterns with * and ?
 
     def __post_init__(self):
@@ -54,8 +59,9 @@ class Site:
         if self.time_zone in FIXED_ZONES:
             raise TableError(f"time_zone: '{self.time_zone}' has no summer time; write a place instead, such as {FIXED_ZONES[self.time_zone]}.")
         base = self.hl7_field.removesuffix(".1")
-        if self.ris.get("date_order", DATE_ORDERS[0]) not in DATE_ORDERS:
-            raise TableError(f"date_order: '{self.ris['date_order']}' is not one of {', '.join(DATE_ORDERS)}.")
+        for export in (self.ris, self.transfers):
+            if export.get("date_order", DATE_ORDERS[0]) not in DATE_ORDERS:
+                raise TableError(f"date_order: '{export['date_order']}' is not one of {', '.join(DATE_ORDERS)}.")
         if base != "auto" and base not in ACCESSION_FIELDS:
             raise TableError(f"hl7_field: '{self.hl7_field}' is not 'auto' or one of {', '.join(ACCESSION_FIELDS)}."
                              f"{nearest(self.hl7_field, ACCESSION_FIELDS)}")
@@ -132,7 +138,7 @@ def _check(given, section, file, text):
             raise TableError(f"{where}: unknown key '{key}'{inside}.{nearest(key, allowed)} Known: {', '.join(allowed)}.")
         if not isinstance(value, allowed[key]) or (isinstance(value, bool) and allowed[key] is not bool):
             raise TableError(f"{where}: '{key}' has the wrong kind of value.")
-        if key in ("accession", "working_hours", "ris", "audit") and not section:
+        if key in ("accession", "working_hours", "ris", "transfers", "audit") and not section:
             _check(value, key, file, text)
         if key in ("ae_titles", "targets") and not section:
             for name, entry in value.items():

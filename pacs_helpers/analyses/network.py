@@ -76,7 +76,8 @@ def _stores(operations):
     is_failed = stores["status_category"].isin(["Failure", "Cancel"])
     n_bytes = stores["n_bytes"].mask(is_failed)
     slack = (stores["n_bytes_source"].eq("mb_rounded") & n_bytes.notna()).astype("int64") * ROUNDED_TO
-    return stores.assign(is_failed=is_failed, n_stored=(~is_failed).astype("Int64"), n_bytes=n_bytes, slack=slack)
+    n = stores["n_instances"].fillna(1) if "n_instances" in stores else pd.Series(1, index=stores.index, dtype="Int64")
+    return stores.assign(n_stored=n.mask(is_failed, 0), n_failed=n.where(is_failed, 0), n_sized=n.mask(is_failed | n_bytes.isna(), 0), is_failed=is_failed, n_bytes=n_bytes, slack=slack)
 
 
 def _width(every):
@@ -92,7 +93,7 @@ def _width(every):
 def _add_up(stores, keys):
     """Counts and bytes of the stores per key, and what the bytes stand on; `n_sized` are those with a size."""
     rows = stores.groupby(keys, dropna=False).agg(
-        n_instances=("n_stored", "sum"), n_failed=("is_failed", "sum"), n_sized=("n_bytes", "count"))
+        n_instances=("n_stored", "sum"), n_failed=("n_failed", "sum"), n_sized=("n_sized", "sum"))
     total = stores[stores["n_bytes"].notna()].groupby(keys, dropna=False)["n_bytes"].sum().reindex(rows.index)
     rows["n_bytes"] = total.mask(rows["n_instances"] == 0, 0)
     source = stores["n_bytes_source"].astype("str").where(stores["n_bytes"].notna(), "missing")
@@ -106,7 +107,7 @@ def _add_up(stores, keys):
 def _timed(stores, associations):
     """One row per association and pair whose data it carried, with the seconds the association was open."""
     carried = stores[stores["n_stored"] > 0].groupby(["association_id", *PAIR]).agg(
-        n_stored=("n_stored", "sum"), n_sized=("n_bytes", "count"), n_bytes=("n_bytes", "sum"), slack=("slack", "sum")).reset_index()
+        n_stored=("n_stored", "sum"), n_sized=("n_sized", "sum"), n_bytes=("n_bytes", "sum"), slack=("slack", "sum")).reset_index()
     open_for = associations.set_index("association_id")
     open_for = (open_for["ended_at"] - open_for["started_at"]).dt.total_seconds().rename("seconds")
     timed = carried.join(open_for, on="association_id")

@@ -167,9 +167,10 @@ def _network(network, start, end):
     stores = operations[operations["service"] == "C-STORE"]
     if stores.empty:
         return
-    failed, broken = int((stores["status_category"] == "Failure").sum()), int(ends["outcome"].isin(["aborted", "rejected", "failed"]).sum())
+    n = stores["n_instances"].fillna(1)
+    failed, broken = int(n[stores["status_category"] == "Failure"].sum()), int(ends["outcome"].isin(["aborted", "rejected", "failed"]).sum())
     busiest = summarize_throughput(stores, every="1h").groupby("bucket_start")["n_instances"].sum().max()
-    yield (f"{len(stores):,} images were sent, and <strong>{failed or 'none'}</strong> of these failed; the busiest hour had {busiest:,}. "
+    yield (f"{int(n.sum()):,} images were sent, and <strong>{failed or 'none'}</strong> of these failed; the busiest hour had {busiest:,}. "
            f"Of {len(ends):,} connections <strong>{broken or 'none'}</strong> {'were' if broken > 1 else 'was'} refused or broke off.")
 
 

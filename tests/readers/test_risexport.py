@@ -260,7 +260,29 @@ def test_a_birth_date_is_spelled_as_the_feeds_spell_it_or_not_guessed(load, writ
 def test_the_time_of_an_order_is_no_order_number(tmp_path):
     (tmp_path / "a.csv").write_text("Accession,Order Date,Order Time\nA1,2024-03-11,07:00\nA2,2024-03-12,7:30 PM\n")
     got = propose_columns(tmp_path)
-    assert list(zip(got["field"], got["header"])) == [("accession_number", "Accession"), ("ordered", "Order Date"), ("", "Order Time")]
+    assert list(zip(got["field"], got["header"])) == [("accession_number", "Accession"), ("ordered", ["Order Date", "Order Time"])]
+
+
+@pytest.mark.parametrize(("date", "clock", "at"), [("2024-03-11", "07:05", "2024-03-11T12:05Z"), ("20240311", "0705", "2024-03-11T12:05Z"), ("11.03.2024", "7:05:09 PM", "2024-03-12T00:05:09Z"),
+                                                   ("2024-03-11", "190509", "2024-03-12T00:05:09Z"), ("03/25/2024", "7:05", "2024-03-25T12:05Z")])
+def test_a_date_and_its_time_of_day_in_two_columns_are_one_instant(load, date, clock, at):
+    row = load(f"Acc,Order Date,Order Time\nA1,{date},{clock}\n", columns={"accession_number": "Acc", "ordered": ["Order Date", "Order Time"]}).exams.iloc[0]
+    assert row["ordered_at"] == pd.Timestamp(at) and row["problems"] == ""
+
+
+@pytest.mark.parametrize(("date", "clock", "problems", "raw"), [("", "07:05", "BAD_TIME", '{"ordered_at": "07:05"}'),
+                                                               ("2024-03-11", "soon", "BAD_TIME", '{"ordered_at": "2024-03-11 soon"}'), ("", "", "", "")])
+def test_half_an_instant_is_none(load, date, clock, problems, raw):
+    row = load(f"Acc,Order Date,Order Time\nA1,{date},{clock}\n", columns={"accession_number": "Acc", "ordered": ["Order Date", "Order Time"]}).exams.iloc[0]
+    assert pd.isna(row["ordered_at"]) and row[["problems", "raw"]].tolist() == [problems, raw]
+
+
+def test_a_map_of_two_columns_goes_through_the_site_file(tmp_path):
+    (tmp_path / "a.csv").write_text("Accession,Order Date,Order Time\nA1,2024-03-11,07:00\nA2,2024-03-12,7:30 PM\n")
+    (tmp_path / "site.toml").write_text('time_zone = "UTC"\n')
+    propose_columns(tmp_path / "a.csv", write_to=tmp_path / "site.toml")
+    got = read_ris_export(tmp_path / "a.csv", site=Site.load(tmp_path / "site.toml"))
+    assert got.exams["ordered_at"].tolist() == [pd.Timestamp("2024-03-11T07:00Z"), pd.Timestamp("2024-03-12T19:30Z")]
 
 
 def test_excel_of_the_old_kind_and_its_lock_file_say_what_they_are(load):
@@ -268,7 +290,8 @@ def test_excel_of_the_old_kind_and_its_lock_file_say_what_they_are(load):
 
 
 @pytest.mark.parametrize(("columns", "words"), [(["Acc"], "{field: header} is needed"), ({"accession_number": "Acc", "date_order": "dmy"}, "'dmy' is not one of day first"),
-                                                ({"patient_id": "MRN"}, "no header is named for accession_number")])
+                                                ({"patient_id": "MRN"}, "no header is named for accession_number"), ({"accession_number": ["Acc", "No"]}, "'accession_number' needs one header"),
+                                                ({"accession_number": "Acc", "final": ["Signed"]}, "or a list of two")])
 def test_a_map_that_cannot_work_is_refused(load, columns, words):
     with pytest.raises(TableError, match=words):
         load(HEADER + ROW, columns=columns)

@@ -1,0 +1,255 @@
+"""Exports whose columns a map names: `{field: header}` -> a table of the fields, with every doubt as a code, and the proposal of a map."""
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from ..site import DATE_ORDERS, SIZE_UNITS
+from ..tables import INSTANT, TableError, nearest
+from .account import list_files, reject
+from .delimited import read_records
+from .times import local_to_utc, parse_time
+
+SAMPLE = 500                # records that a proposal looks at
+OPTIONS = ("date_order", "size_unit")
+TIME_WORDS = r"(?:[ _]?(?:date(?:[ _/&]*time)?|time|dt|dttm|datetime|timestamp|at|on))"
+_DATE = re.compile(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})(?:[T ,]+(\d{1,2}):(\d\d)(?::(\d\d)(?:\.\d+)?)?(?: ?([AP])\.?M\.?)?)?\s*", re.I)
+_COMPACT = re.compile(r"\d{8}(?:\d{4}(?:\d\d)?)?(?:[+-]\d{4})?")
+_CLOCK = re.compile(r"(\d{1,2}):?(\d\d)(?::?(\d\d)(?:\.\d+)?)?(?: ?([AP])\.?M\.?)?", re.I)
+_SERIAL = re.compile(r"[2-8]\d{4}(?:\.\d+)?")       # days since 1900, as Excel keeps dates: 1954 to 2119
+_GUARDED = re.compile(r'="([^"]*)"')
+_SCIENTIFIC = re.compile(r"\d(?:[.,]\d+)?E\+?\d{1,2}", re.I)
+
+
+class Form(NamedTuple):
+    """What an export of one kind holds. `section` is that of its map in site.toml, `words` {field: pattern of what headers call it}; `needed`: one of these must be named."""
+
+    section: str
+    thing: str
+    words: dict
+    fields: tuple
+    times: frozenset
+    ids: frozenset
+    distinct: str           # the field whose values seldom come twice
+    needed: tuple
+
+
+def check_map(wanted, form):
+    """Nothing; TableError when `wanted` is no map for such an export."""
+    if not isinstance(wanted, dict):
+        raise TableError(f"columns: {{field: header}} is needed, such as {{'{form.needed[0]}': 'its header'}}.")
+    for field, header in wanted.items():
+        if field not in form.fields:
+            raise TableError(f"columns: '{field}' is no field of {form.thing}.{nearest(field, form.fields)}")
+        if not isinstance(header, str) and not (field in form.times and isinstance(header, (list, tuple)) and len(header) == 2):
+            raise TableError(f"columns: '{field}' needs one header" + (", or a list of two: of its date and of its time." if field in form.times else "."))
+    if not set(wanted) - set(OPTIONS):
+        raise TableError(f"columns: nothing says which column is what; propose_columns(path) makes a map to check, for [{form.section}] in site.toml.")
+    if wanted.get("date_order", DATE_ORDERS[0]) not in DATE_ORDERS:
+        raise TableError(f"columns: date_order '{wanted['date_order']}' is not one of {', '.join(DATE_ORDERS)}.")
+    if not {*form.needed} & {*wanted}:
+        raise TableError(f"columns: no header is named for {form.needed[0]}, by which {form.thing} is known; add it to the map.")
+
+
+def read_columns(file, wanted, form, zone):
+    """`(DataFrame of the fields, Records)` of a file: instants as `field_at`, `problems`, `raw` of what is shown otherwise, `precision`, `source_offset`."""
+    found = read_records(file)
+    names = unique_names(found.header)
+    missing = [name for field, header in wanted.items() if field not in OPTIONS for name in _headers(header) if name not in names and name not in found.header]
+    if found.header and missing:
+        reason = f"no column '{missing[0]}'.{nearest(missing[0], names)} It has: {', '.join(names)}"
+        found = found._replace(rows=[], n_in_rows=0, n_framing=0, rejected=[reject(file, 0, found.n_bytes, "MISSING_COLUMN", reason)])
+    return _fields(found, names, wanted, form, zone).assign(source_file=file), found
+
+
+def _headers(header):
+    return [header] if isinstance(header, str) else list(header)
+
+
+def unique_names(header):
+    """Header names, those that stand more than once with their number."""
+    words = [str(h).strip() for h in header]
+    return [f"{word}#{words[:i + 1].count(word)}" if words.count(word) > 1 else word for i, word in enumerate(words)]
+
+
+def _fields(found, names, wanted, form, zone):
+    codes, raw, precision = [list(found.codes) for _ in found.rows], [{} for _ in found.rows], [[] for _ in found.rows]
+    table = {"source_offset": [at for at, _ in found.rows]}
+    for field, header in wanted.items():
+        if field in OPTIONS:
+            continue
+        if any(name not in names for name in _headers(header)):     # it stands twice, and nobody has said which is meant
+            for own in codes:
+                own.append("DUPLICATE_HEADER")
+            continue
+        cells = [[row[names.index(name)] for name in _headers(header)] for _, row in found.rows]
+        values = [own[0] if len(own) == 1 else _with_clock(*own) for own in cells]
+        if field in form.times or field == "patient_birth_date":
+            column = f"{field}_at" if field in form.times else field
+            parsed = _instants(values, wanted.get("date_order"), zone)
+            table[column] = [at for at, _, _ in parsed]
+            if column == field:
+                table[field] = ["" if at is None else at.astimezone(ZoneInfo(zone)).strftime("%Y%m%d") for at, _, _ in parsed]
+            for i, (at, kind, code) in enumerate(parsed):
+                codes[i] += [{"BAD_TIME": "BAD_DATE"}.get(code, code) if column == field else code] if code and (at is None or column != field) else []
+                if at is None and str(values[i]).strip():
+                    raw[i][column] = str(values[i])
+                elif at is not None and kind != "second" and column != field:
+                    precision[i].append(f"{column}={kind}")
+        else:
+            cleaned = [_text(value, field in form.ids) for value in values]
+            table[field] = [text for text, _ in cleaned]
+            for i, (_, code) in enumerate(cleaned):
+                codes[i] += [code] if code else []
+                if code:
+                    raw[i][field] = str(values[i])
+    return pd.DataFrame({**table, "problems": [" ".join(dict.fromkeys(c)) for c in codes], "raw": [json.dumps(r, ensure_ascii=False) if r else "" for r in raw],
+                         "precision": [" ".join(p) for p in precision]}).astype({c: INSTANT for c in table if c.endswith("_at")})
+
+
+def _with_clock(date, clock):
+    """The text of a date and the time of day that stands in a column of its own."""
+    day = f"{date:%Y-%m-%d}" if isinstance(date, datetime) else str(date).strip()
+    text = f"{clock:%H:%M:%S}" if isinstance(clock, datetime) else str(clock).strip()
+    found = _CLOCK.fullmatch(text)
+    if not day or not found:
+        return f"{day} {text}".strip()
+    day = f"{day[:4]}-{day[4:6]}-{day[6:]}" if re.fullmatch(r"\d{8}", day) else day
+    hour, minute, second, half = found.groups()
+    return f"{day} {hour}:{minute}:{second or '00'}" + (f" {half}M" if half else "") if second else f"{day} {hour}:{minute}" + (f" {half}M" if half else "")
+
+
+def _text(value, is_id):
+    """`(text, problem code)` of a cell: an identifier without what spreadsheets put around it, or empty when its digits are lost."""
+    text = str(value)
+    if isinstance(value, datetime):
+        return value.strftime("%Y%m%d"), ""
+    if not is_id:
+        return text.strip(), ""
+    clean = text.replace("\xa0", " ").strip()
+    guarded = _GUARDED.fullmatch(clean)     # ="00123", as exports write what Excel must not take for a number
+    clean = guarded[1] if guarded else clean.removeprefix("'").strip()
+    if _SCIENTIFIC.fullmatch(clean):
+        return "", "EXCEL_NUMBER"
+    return clean, "ID_CLEANED" if clean != text and text.strip() else ""
+
+
+def _instants(values, order, zone):
+    """`(instant, precision, problem code)` of each value of a column; one order of day and month holds for all of it."""
+    found = [_DATE.fullmatch(v.strip()) if isinstance(v, str) else None for v in values]
+    day_first = {"day first": True, "month first": False}.get(order, _is_day_first(found))
+    return [_instant(v, f, day_first, zone) for v, f in zip(values, found)]
+
+
+def _is_day_first(found):
+    """Whether the dates that `_DATE` found have the day first, as all with dots do and those with a first number above 12; None when they do not tell."""
+    pairs = [(int(f[1]), int(f[3]), f[2]) for f in found if f and len(f[1]) <= 2]
+    is_day, is_month = any(a > 12 or mark == "." for a, _, mark in pairs), any(b > 12 for _, b, mark in pairs if mark != ".")
+    return is_day if is_day != is_month else None
+
+
+def _instant(value, found, day_first, zone):
+    if isinstance(value, datetime):
+        return *local_to_utc(value, zone)[:1], "second", local_to_utc(value, zone)[1]
+    text = value.strip()
+    if not text:
+        return None, "", ""
+    if _COMPACT.fullmatch(text):
+        return parse_time(text, zone)
+    if not found:
+        return None, "", "EXCEL_DATE" if _SERIAL.fullmatch(text) else "BAD_TIME"
+    first, _, second, third, hour, minute, seconds, half = found.groups()
+    if len(first) == 4:
+        year, month, day = first, second, third
+    elif len(third) != 4:
+        return None, "", "TWO_DIGIT_YEAR"
+    elif day_first is None and first != second:
+        return None, "", "DATE_AMBIGUOUS"
+    else:
+        year, month, day = third, *((second, first) if day_first else (first, second))
+    hours = int(hour or 0) % 12 + 12 * (half.upper() == "P") if half else int(hour or 0)
+    return parse_time(f"{year}{int(month):02}{int(day):02}" + (f"{hours:02}{minute}{seconds or ''}" if hour else ""), zone)
+
+
+def propose(path, forms, *, write_to=None):
+    """DataFrame(field, header, share_filled, evidence) of which column of an export is what, by the one of `forms` that fits best."""
+    files, _ = list_files(path)
+    found = read_records(sorted(files)[0])
+    if not found.header:
+        raise TableError(f"path: {files[0]} holds no table: {found.rejected[0]['reason']}.")
+    names, rows = unique_names(found.header), [values for _, values in found.rows[:SAMPLE]]
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    form, proposal = max(((form, _assign(form, columns)) for form in forms), key=lambda pair: (bool({*pair[0].needed} & {*pair[1]}), len(pair[1])))
+    taken = {name for _, header, *_ in proposal.values() for name in _headers(header)}
+    dates = [_DATE.fullmatch(v.strip()) for row in rows for v in row if isinstance(v, str)]
+    if proposal and (day_first := _is_day_first(dates)) is not None:
+        n = sum(bool(f and len(f[1]) <= 2) for f in dates)
+        proposal["date_order"] = "date_order", DATE_ORDERS[not day_first], n / len(dates), "some of the dates can only be read so; all columns of an export are taken to be alike"
+    unit = re.search(r"\b[kmg]i?b\b", proposal["n_bytes"][1], re.I) if "n_bytes" in proposal else None
+    if unit:
+        name = next(name for name in SIZE_UNITS if name.casefold() == unit[0].casefold())
+        proposal["size_unit"] = "size_unit", name, None, "the header of n_bytes says so; kB, MB and GB are powers of 1,000 here, KiB, MiB and GiB of 1,024"
+    if not proposal:
+        raise TableError(f"path: no header of {files[0]} names a field of an exam in English; it has: {', '.join(names)[:200]}. Write [{form.section}] by hand: {', '.join(form.words)}.")
+    rest = [("", name, None, f"not known by this name; if it is needed, give it a field in [{form.section}] by hand") for name in names if name not in taken]
+    table = pd.DataFrame([*(proposal[f] for f in (*form.words, *OPTIONS) if f in proposal), *rest], columns=["field", "header", "share_filled", "evidence"])
+    if write_to is not None:
+        _write(Path(write_to), table, form.section)
+    return table
+
+
+def _assign(form, columns):
+    """`{field: (field, header, share filled, evidence)}`, each column given once, the best first."""
+    scored = sorted(((*_score(form, field, name, values), field, name) for name, values in columns.items() for field in form.words), key=lambda s: -s[0])
+    proposal, taken = {}, set()
+    for score, share, evidence, field, name in scored:
+        if score > 0 and field not in proposal and name not in taken:
+            proposal[field] = (field, name, share, evidence)
+            taken.add(name)
+    for field, name, share, evidence in [*proposal.values()]:
+        clock = re.sub("(?i)date", lambda m: "TIME" if m[0].isupper() else "Time" if m[0][0].isupper() else "time", name)
+        if field in form.times and clock != name and clock in columns and clock not in taken and _looks(columns[clock], _CLOCK) > 0.5:
+            proposal[field] = (field, [name, clock], share, evidence + "; the time of day stands in a column of its own")
+            taken.add(clock)
+    return proposal
+
+
+def _looks(values, *patterns):
+    """The share of the filled values that are dates or match a pattern."""
+    filled = [v for v in values if isinstance(v, datetime) or str(v).strip()]
+    return sum(isinstance(v, datetime) or any(p.fullmatch(str(v).strip()) for p in patterns) for v in filled) / len(filled) if filled else 0
+
+
+def _score(form, field, name, values):
+    """`(score, share of filled values, evidence)` of a column as a field; score 0 when its header or its values say otherwise."""
+    is_time = field in form.times
+    words = re.sub(r"#\d+$", "", name).casefold().replace("_", " ").strip()
+    hit = re.fullmatch(rf"(?:{form.words[field]}){TIME_WORDS + '*' if is_time else ''}", words) or re.search(rf"\b(?:{form.words[field]})\b", words)
+    filled = [v for v in values if isinstance(v, datetime) or str(v).strip()]
+    share = len(filled) / len(values) if values else 0.0
+    looks = _looks(values, _DATE, _COMPACT, _SERIAL)
+    covers = len(hit.group()) / len(words) if hit else 0
+    if not is_time and field != "patient_birth_date" and re.search(rf"[ ]{TIME_WORDS.replace('[ _]?', '')}$", words):
+        return 0, share, ""     # an order's time is no order
+    if covers < (0 if is_time else 0.5) or not hit or filled and is_time != (looks > 0.5) and field not in (*form.ids, "patient_birth_date"):
+        return 0, share, ""
+    distinct = len(set(map(str, filled))) / len(filled) if filled else 0
+    if field == form.distinct and distinct < 0.5:
+        return 0, share, ""
+    evidence = f"the header says so; {share:.0%} filled, " + (f"{looks:.0%} look like times" if is_time else f"{distinct:.0%} of them distinct")
+    return covers + 0.1 * share + 0.1 * (distinct if field == form.distinct else 0), share, evidence
+
+
+def _write(site_file, table, section):
+    if not site_file.is_file():
+        raise TableError(f"write_to: no file '{site_file}'. `python3 workbook.py new NAME` makes a site.toml to fill in.")
+    text = site_file.read_text(encoding="utf-8")
+    if re.search(rf"(?m)^\s*\[{section}\]", text):
+        raise TableError(f"write_to: {site_file} has a [{section}] table; change it there or take it out first.")
+    lines = "".join(f"{field} = {json.dumps(header, ensure_ascii=False)}\n" for field, header in zip(table["field"], table["header"]) if field)
+    site_file.write_text(f"{text.rstrip()}\n\n[{section}]".ljust(32) + f"# which column of the export is what; check each\n{lines}", encoding="utf-8", newline="\n")
