@@ -14,7 +14,6 @@ from .elements import ALL_READ, first
 from .times import parse_dicom_time, parse_time
 
 PERFORMED_STEP_CLASS = "1.2.840.10008.3.1.2.3.3"
-_moment = lru_cache(1 << 16)(parse_dicom_time)
 
 _TEXTS = {
     "sop_instance_uid": "SOPInstanceUID", "sop_class_uid": "SOPClassUID", "study_instance_uid": "StudyInstanceUID",
@@ -64,6 +63,9 @@ _META = [_TAG[k] for k in ("TransferSyntaxUID", "SourceApplicationEntityTitle", 
 _CHARSET = _TAG["SpecificCharacterSet"]
 _MOST_SERIES = 4096
 _SERIES = {}        # what tells rows apart that differ in more than the columns of `_own` -> (row, raw)
+
+
+_OFFSET = re.compile(r"[+-][0-9]{4}")
 
 
 class _Notes(NamedTuple):
@@ -207,7 +209,7 @@ def _n_frames(found, notes):
 
 def _offset(found, notes):
     text = _plain(found, "TimezoneOffsetFromUTC")
-    if not text or re.fullmatch(r"[+-][0-9]{4}", text):
+    if not text or _OFFSET.fullmatch(text):
         return text
     notes.codes.append("BAD_TIME")
     notes.raw["offset"] = text
@@ -215,28 +217,28 @@ def _offset(found, notes):
 
 
 def _instants(found, pairs, notes, zone):
-    offset = _offset(found, notes)
-    row = {}
+    offset, row = _offset(found, notes), {}
     for column, words in pairs.items():
-        date, time = _plain(found, words[0]), _plain(found, words[1])
-        parsed = _moment(date, time, zone, offset) if date and _is_read(found, words) else (None, "", "")
-        row[column] = _noted(column, parsed, f"{date} {time}".strip(), notes)
-    if "acquired_at" in pairs and (acquired := _acquisition_datetime(found, notes, zone)):
-        row["acquired_at"] = acquired
+        text, *parsed = _moment(*[first(found.values, _TAG[w]) for w in words], zone, offset)
+        row[column] = _noted(column, parsed if _is_read(found, words) else (None, "", ""), text, notes)
+    text = _plain(found, "AcquisitionDateTime")
+    if text and "acquired_at" in pairs and _is_read(found, ["AcquisitionDateTime"]):
+        if len(text) > 8 and offset and not re.search(r"[+-][0-9]{4}$", text):
+            text += offset
+        row["acquired_at"] = _noted("acquired_at", parse_time(text, zone), text, notes) or row["acquired_at"]
     return row
+
+
+@lru_cache(1 << 16)
+def _moment(date, time, zone, offset):
+    """`(text, instant, precision, code)` of raw DA and TM values."""
+    date, time = (raw.decode("latin-1").strip(PADDING) for raw in (date, time))
+    return f"{date} {time}".strip(), *parse_dicom_time(date, time, zone, offset)
 
 
 def _is_read(found, words):
     """Whether reading got past the parts of a time and the offset: without them it would be another instant."""
     return found.reached == ALL_READ or found.reached >= max(_TAG[w] for w in (*words, "TimezoneOffsetFromUTC"))
-
-
-def _acquisition_datetime(found, notes, zone):
-    text = _plain(found, "AcquisitionDateTime")
-    offset = _plain(found, "TimezoneOffsetFromUTC")
-    if len(text) > 8 and not re.search(r"[+-][0-9]{4}$", text) and re.fullmatch(r"[+-][0-9]{4}", offset):
-        text += offset
-    return _noted("acquired_at", parse_time(text, zone), text, notes) if _is_read(found, ["AcquisitionDateTime"]) else None
 
 
 def _noted(column, parsed, text, notes):
@@ -246,7 +248,8 @@ def _noted(column, parsed, text, notes):
     if text and (code or instant is None):
         notes.raw[column] = text
     if instant is not None:
-        notes.precision[:] = [p for p in notes.precision if not p.startswith(column + "=")]
+        if notes.precision:
+            notes.precision[:] = [p for p in notes.precision if not p.startswith(column + "=")]
         if precision != "second":
             notes.precision.append(f"{column}={precision}")
     return instant
