@@ -1,6 +1,7 @@
 """What a DICOM file is made of before its data set: preamble, file meta information, transfer syntax (PS3.10 section 7)."""
 
 import zlib
+from functools import lru_cache
 from struct import unpack_from
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ _MET = Layouts()
 # Two JPIP syntaxes deflate the data set too (PS3.5 A.7, A.9).
 _DEFLATED = {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 _EXECUTABLE = (b"MZ", b"\x7fELF", b"#!", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
-_GROUP_LENGTH, _MEDIA_CLASS, _SYNTAX, _DIRECTORY = 0x00020000, 0x00020002, 0x00020010, 0x00041220
+_GROUP_LENGTH, _MEDIA_CLASS, _INSTANCE, _SYNTAX, _DIRECTORY = 0x00020000, 0x00020002, 0x00020003, 0x00020010, 0x00041220
+_INSTANCE_HEADER, _DIRECTORY_CLASS = b"\2\0\3\0UI", MediaStorageDirectoryStorage.encode()
 _NOT_DICOM = "NOT_DICOM", "no DICM mark and no readable header"
 _INDEX = "DICOMDIR", "index file; images are scanned from the folder"
 _ABOUT_SIZE = {"TRUNCATED", "PIXELS_TRUNCATED", "LENGTH_BEYOND_FILE", "TRAILING_BYTES"}
@@ -44,14 +46,14 @@ def read_elements(read_at, size, wanted, opened, own=frozenset(), *, is_remember
     """
     head = read_at(0, HEAD_BYTES)
     start, codes = _start(head)
-    meta, at = _read_meta(head, start)
+    meta, at = _meta_of(head, start)
     if at + 8 > len(head) == HEAD_BYTES:
         meta, at = _read_meta(head := read_at(0, META_LIMIT), start)
     if at == 0 and not _may_begin(head):
         return None, _NOT_DICOM
     if at >= size:
         return None, ("NO_DATASET", "preamble and nothing after it; ask for the file again")
-    if MediaStorageDirectoryStorage.encode() in first(meta, _MEDIA_CLASS):
+    if _DIRECTORY_CLASS in first(meta, _MEDIA_CLASS):
         return None, _INDEX
     codes += _meta_codes(meta, start, at)
     syntax = first(meta, _SYNTAX).decode("latin-1").strip(" \0")
@@ -87,6 +89,27 @@ def _start(head):
 def _may_begin(head):
     """Whether a data set without meta information may begin here: with group 0004 or 0008, in either byte order."""
     return len(head) >= 8 and sorted(head[:2]) in ([0, 4], [0, 8])
+
+
+def _meta_of(head, start):
+    """`_read_meta`, remembered for files that differ in nothing but their instance."""
+    end = start + 12 + int.from_bytes(head[start + 8:start + 12], "little")
+    at = head.find(_INSTANCE_HEADER, start, end)
+    after = at + 8 + int.from_bytes(head[at + 6:at + 8], "little")
+    if at > 0 and after <= end <= len(head) - 8 and head[end:end + 2] != b"\2\0":
+        shared = _meta_around(head[start:at], head[after:end])
+        if shared:
+            return {**shared, _INSTANCE: [head[at + 8:after]]}, end
+    return _read_meta(head, start)
+
+
+@lru_cache(1024)
+def _meta_around(before, after):
+    """The meta information before and after its instance, None where an element of it ends elsewhere or repeats."""
+    (first_half, n_before), (second_half, n_after) = (_read_meta(raw + bytes(8), 0) for raw in (before, after))
+    meta = {**first_half, **second_half, _INSTANCE: []}
+    is_whole = (n_before, n_after) == (len(before), len(after)) and len(meta) == len(first_half) + len(second_half) + 1
+    return meta if is_whole else None
 
 
 def _read_meta(head, at):
