@@ -75,7 +75,7 @@ def identity(state):
 def is_other(listed, state):
     """Whether `state` is that of another file than the one of this identity; some file systems number theirs anew, Windows lists no number."""
     now = identity(state)
-    return bool(listed[0]) and listed[:2] != now[:2] and listed[2:] != now[2:]
+    return now != listed and bool(listed[0]) and listed[:2] != now[:2] and listed[2:] != now[2:]
 
 
 def _walk(folder, files, rejected):

@@ -61,29 +61,34 @@ def gather_headers(path, *, site, executor=None, hash_files=True):
     found, rejected = list_identities(path)
     files = tuple(found.items())
     units = [(files[i:i + BATCH], site.time_zone, hash_files) for i in range(0, len(files), BATCH)]
-    tables, contents = defaultdict(list), []
-    for batch in run_over(read_files, units, executor, n_bytes=len(files) * LIKE_LOG_BYTES):
-        for found, source in batch:
-            tables["sources"].append(source)
-            for table, row, content in found:
-                tables[table].append(row)
-                if table == "instances":
-                    contents.append(content)
+    tables = defaultdict(list)
+    for read in run_over(read_files, units, executor, n_bytes=len(files) * LIKE_LOG_BYTES):
+        for table, rows in read.items():
+            tables[table] += rows
     rejected, sources = close_account([*rejected, *tables["rejected"]], tables["sources"], unit="files")
-    instances = table_of(tables["instances"], INSTANCES).assign(_content=pd.Series(contents, dtype="str"))
+    instances = table_of(tables["instances"], INSTANCES).assign(_content=pd.Series(tables["contents"], dtype="str"))
     return Headers(instances, table_of(tables["performed_steps"], PERFORMED_STEPS), rejected, sources)
 
 
 def read_files(unit):
-    """`([(table name, row, sha256 of the content or ""), ...], source row)` of each file of `((file, identity), ...), time zone, whether to hash`."""
+    """{table name: rows} of `((file, identity), ...), time zone, whether to hash`; "contents" are the sha256 of what each of `instances` is of, or ""."""
     files, zone, is_hashed = unit
-    return [result for i in range(0, len(files), OPEN_AT_ONCE) for result in _read_together(files[i:i + OPEN_AT_ONCE], zone, is_hashed)]
+    tables = defaultdict(list)
+    for i in range(0, len(files), OPEN_AT_ONCE):
+        _read_together(files[i:i + OPEN_AT_ONCE], zone, is_hashed, tables)
+    return tables
 
 
-def _read_together(files, zone, is_hashed):
+def _read_together(files, zone, is_hashed, tables):
     opened = [_open(file, listed) for file, listed in files]    # all of them, so that the disk fetches the next headers while one is read
     try:
-        return [_read_file(file, *found, zone, is_hashed) for (file, _), found in zip(files, opened, strict=True)]
+        for (file, _), how in zip(files, opened, strict=True):
+            found, source = _read_file(file, *how, zone, is_hashed)
+            tables["sources"].append(source)
+            for table, row, content in found:
+                tables[table].append(row)
+                if table == "instances":
+                    tables["contents"].append(content)
     finally:
         for stream, *_ in opened:
             if stream:

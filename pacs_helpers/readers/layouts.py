@@ -12,6 +12,7 @@ from .elements import ITEM, LONGEST_VALUE, PIXELS, SEQUENCE_END, UNDEFINED
 FARTHEST = 1 << 20      # bytes of a header worth remembering
 MOST_STEPS = 10_000
 MOST_KNOWN = 64         # layouts of one encoding
+MOST_ALIKE = 256        # files that differ in more than their own values, of one layout
 LONGEST_GAP = 1 << 11   # bytes between two headers worth comparing with nothing
 
 
@@ -73,11 +74,12 @@ class _Layout:
         self.parts, self.mask, self.expected, self.unpack_values = _parts(steps, varying, order)
         wanted = [n for n, s in enumerate(steps) if s.place and s.place is not PIXELS]
         where = {n: i for i, n in enumerate(sorted(wanted, key=varying.__contains__))}     # the fixed ones are unpacked first
-        self.top = [(where[n], steps[n].place[0]) for n in wanted if len(steps[n].place) == 1]
+        top = [(where[n], steps[n].place[0]) for n in wanted if len(steps[n].place) == 1]
+        self.shared, self.own = ([(n, tag) for n, tag in top if (tag in own) == is_own] for is_own in (False, True))
         self.inside = [(where[n], *steps[n].place) for n in wanted if len(steps[n].place) == 3]
         self.counts = {sequence: len(found) for sequence, found in items.items()}
         rest = [where[n] for n in wanted if steps[n].place[0] not in own]
-        self.like = itemgetter(*rest) if rest else len
+        self.like, self.alike = itemgetter(*rest) if rest else len, {}
 
     def begins(self, head, p):
         n_bytes = self.parts[0][0]
@@ -112,10 +114,20 @@ class _Layout:
         if p != size:
             return None
         raws = (*self.unpack_values(pieces), *loose)
+        like = self.like(raws)
+        if like not in self.alike:
+            if len(self.alike) >= MOST_ALIKE:
+                self.alike.clear()
+            self.alike[like] = self.spell(raws), (self.kind, like)
+        (values, items), likeness = self.alike[like]
+        return {**values, **{tag: [raws[n]] for n, tag in self.own}}, items, likeness
+
+    def spell(self, raws):
+        """`(values, items)` of all but the file's own values."""
         items = {sequence: [{} for _ in range(n)] for sequence, n in self.counts.items()}
         for n, sequence, item, tag in self.inside:
             items[sequence][item][tag] = [raws[n]]
-        return {tag: [raws[n]] for n, tag in self.top}, items, (self.kind, self.like(raws))
+        return {tag: [raws[n]] for n, tag in self.shared}, items
 
 
 def _parts(steps, varying, order):
