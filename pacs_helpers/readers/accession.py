@@ -20,7 +20,7 @@ def measure_accession_fields(messages, site, dicom_accession_numbers=()):
     """
     known = {site.clean_accession(a) for a in dicom_accession_numbers} - {""}
     is_about_orders = messages["message_type"].isin(["ORM", "OMG", "OMI", "ORU", "SIU"]).to_numpy(bool)
-    exams = messages["observed_at"].factorize()[0].astype(np.uint64)
+    exams = messages["observed_at"].astype("int64").to_numpy().view(np.uint64)
     for column in ("patient_id", "procedure_code"):
         exams = exams * _MIX + hashes_of(messages[column])
     exams = pd.factorize(exams)[0]

@@ -24,7 +24,7 @@ def plain_columns(plain, site, place):
     block.read_order()
     block.read_statuses()
     message, n = block.rows.message, len(block.rows.message)
-    nothing, filled = _texts(n), {name: piece for name, piece in block.pieces.items() if block.length[piece].any()}
+    nothing, filled = empty_texts(n, pa.StringArray), {name: piece for name, piece in block.pieces.items() if block.length[piece].any()}
     taken = block.take(np.concatenate([*filled.values(), np.empty(0, int)]))
     columns = {**dict.fromkeys(block.pieces, nothing), **{name: taken.slice(i * n, n) for i, name in enumerate(filled)}, **block.columns, **block.notes()}
     columns |= {"direction": nothing, "peer": nothing, "_found": nothing, "received_at": np.full(n, MISSING), "source_offset": plain.starts[plain.first[message]] + place,
@@ -42,8 +42,9 @@ def _bytes_that_are(mark, words):
     return ~(((words & low) + low) | words | low)
 
 
-def _texts(n):
-    return pa.StringArray.from_buffers(n, pa.py_buffer(bytes(4 * n + 4)), pa.py_buffer(b""))
+def empty_texts(n, kind=pa.LargeStringArray):
+    """`n` empty texts."""
+    return kind.from_buffers(n, pa.py_buffer(bytes(8 * n + 8)), pa.py_buffer(b""))
 
 
 class _Block:
@@ -248,7 +249,7 @@ def _spelled(notes, spell):
     """Text of each row: `spell` of what is met in it, of `[(what can be met, place of what is met in each row)]`."""
     notes, n = [(choices, places) for choices, places in notes if any(choices) and (choices[0] or places.any())], len(notes[0][1])
     if not notes:
-        return _texts(n)
+        return empty_texts(n, pa.StringArray)
     number = 0
     for choices, places in notes:
         number = number * len(choices) + places.astype(np.int64)

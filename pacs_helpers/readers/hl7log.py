@@ -18,8 +18,9 @@ from .accession import fill_accession_numbers, measure_accession_fields
 from .account import Blocks, close_account, list_files, reject, run_over, source_row
 from .hl7find import FRAMING, GAP, ROW
 from .hl7lines import hashes_of
-from .hl7parts import CAPTURES, digest_of, parts_of, read_part
+from .hl7parts import CAPTURES, HERE, digest_of, parts_of, read_part, unpack
 
+_MANY = 1 << 14         # rows of a piece of a column that is worth keeping apart
 _SENDER = ["sending_application", "sending_facility", "message_control_id"]
 
 
@@ -78,7 +79,8 @@ def add_columns(columns, whole, *, file):
     """Nothing; adds pieces of columns of messages, and those that are the same in each row, to `columns`."""
     n = sum(map(len, whole["source_offset"]))
     for name, text in (("source_file", file), ("accession_number", "")):
-        whole[name] = [pa.array([text], pa.large_string()).take(pa.array(np.zeros(n, np.int8)))]
+        some = pa.array([text] * min(n, _MANY), pa.large_string())
+        whole[name] = [some] * (n // _MANY) + [some.slice(0, n % _MANY)]
     for name, pieces in whole.items():
         columns[name] += pieces
 
@@ -86,8 +88,7 @@ def add_columns(columns, whole, *, file):
 def finish_messages(messages, digests, stops, numbers, site):
     """`messages` with repeats and the accession number; the others are pieces of columns: digest, or end in the file, and number of each row's message."""
     if len(messages):
-        digests, stops, numbers = pa.chunked_array(digests), np.concatenate(stops), np.concatenate(numbers)
-        for rows, code in find_repeats(messages, numbers, lambda first: _digests_of(messages, digests, stops, first)):
+        for rows, code in find_repeats(messages, np.concatenate(numbers), lambda first: _digests_of(messages, pa.chunked_array(digests), np.concatenate(stops), first)):
             messages.loc[rows, "problems"] = [add_problem(text, code) for text in messages.loc[rows, "problems"]]
     return name_accessions(messages, site)
 
@@ -99,9 +100,9 @@ def name_accessions(messages, site):
 
 def _series(pieces, kind):
     if kind == TEXT:
-        whole = pa.chunked_array(pieces).cast(pa.large_string())
+        whole = pa.chunked_array([piece.cast(pa.large_string()) for piece in pieces])
         # Long pieces stay as they are: joining them would hold the column twice.
-        return pd.Series(pd.array(whole if len(whole) > 10_000 * len(pieces) else whole.combine_chunks(), dtype="str"))
+        return pd.Series(pd.array(whole if len(whole) > _MANY // 2 * len(pieces) else whole.combine_chunks(), dtype="str"))
     values = np.concatenate(pieces)
     return pd.Series(pd.DatetimeIndex(values.view("M8[us]")).tz_localize("UTC") if kind == INSTANT else pd.array(values, dtype=COUNT))
 
@@ -115,7 +116,8 @@ def _close_file(file, parts, site, columns):
     parts = [part for part in parts if part.site]
     refused, n_bytes, n_rows = [fault for part in parts for fault in part.faults], sum(part.n_bytes for part in parts), 0
     counts = sum((part.counts for part in parts), start=type(parts[0].counts)())
-    whole = {name: [part.columns[name] for part in parts if part.columns] for name in parts[0].columns or parts[-1].columns}
+    read = [unpack(part) for part in parts if part.columns]
+    whole = {name: [columns[name] for columns in read] for name in HERE if read}
     if whole:
         n_rows = _add_file(file, parts, whole, refused, columns)
         refused += [row for part in parts for row in part.rejected]
@@ -137,7 +139,7 @@ def _add_file(file, parts, whole, faults, columns):
     for fault in faults:
         code = fault["code"] if fault["code"] == "TRAILING_BYTES" else "" if parts[-1].has_end else "TRUNCATED"
         late += [(n - 1, n, code)] if code else []
-    found, problems = (pa.concat_arrays(whole.pop(name)) for name in ("_found", "problems"))
+    found, problems = (pa.chunked_array(whole.pop(name)) for name in ("_found", "problems"))
     is_found = pc.binary_length(found).to_numpy() > 0
     for first, stop, _ in late:
         is_found |= (number >= first) & (number < stop)
@@ -146,7 +148,7 @@ def _add_file(file, parts, whole, faults, columns):
         texts = [" ".join(dict.fromkeys([*before.split(), *(code for first, stop, code in late if first <= m < stop), *after.split()]))
                  for before, after, m in zip(found.take(rows).to_pylist(), problems.take(rows).to_pylist(), number[rows].tolist())]
         problems = pc.replace_with_mask(problems, pa.array(is_found), pa.array(texts, pa.large_string()))
-    whole["problems"] = [problems]
+    whole["problems"] = problems.chunks
     whole["_message"] = [number + (columns["_message"][-1][-1] + 1 if columns["_message"] else 0)]
     add_columns(columns, whole, file=file)
     return len(places)
@@ -190,8 +192,9 @@ def find_repeats(messages, numbers, digests_of):
     `numbers` count the messages; `digests_of` gives those of the messages that begin at some rows.
     """
     first = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
-    control = pd.Series(hashes_of(messages["message_control_id"])[first])      # the texts themselves would take ten times the memory
-    alike = np.flatnonzero(control.duplicated(keep=False))      # others are no copies
+    control = hashes_of(messages["message_control_id"])[first]      # the texts themselves would take ten times the memory
+    by_hash = np.sort(control)
+    alike = np.flatnonzero(pd.Series(control).isin(by_hash[1:][by_hash[1:] == by_hash[:-1]]))      # others are no copies
     is_copy = np.zeros(len(first), bool)
     is_copy[alike] = pd.Series(digests_of(first[alike])).duplicated().to_numpy()
     originals = messages[_SENDER].iloc[first[alike[~is_copy[alike]]]]

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ..tables import INSTANT, MESSAGES, TEXT
 from .account import Blocks, read_bytes, reject
-from .hl7bulk import plain_columns
+from .hl7bulk import empty_texts, plain_columns
 from .hl7fields import message_rows
 from .hl7find import FRAMING, GAP, ROW, walk_messages
 from .hl7lines import PAD, START, find_plain
@@ -25,6 +25,7 @@ CAPTURES = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa
 CHUNK_BYTES = 1 << 22
 RANGE_BYTES = 1 << 25       # a longer file is read in several parts
 FEWEST = 20                 # plain messages in a chunk that are worth columns of their own
+_LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
 HERE = [c for c in MESSAGES if c not in ("source_file", "accession_number")] + ["_found", "_digest", "_stop", "_is_half"]
 REASONS = {
     "NOT_HL7": "no HL7 segment but the log's own words or text of another kind; nothing to do if that is what it is",
@@ -80,10 +81,24 @@ def read_part(unit):
         if not part.is_foreign:
             part = _new_part(file, site)
             _read_whole(part)
-    part.columns = {name: pa.concat_arrays(pieces) if isinstance(pieces[0], pa.Array) else np.concatenate(pieces) for name, pieces in part.columns.items() if pieces}
-    part.columns |= {name: whole.cast(pa.large_string()) for name, whole in part.columns.items() if isinstance(whole, pa.StringArray)}
+    _pack(part)
     part.seconds = time.perf_counter() - started
     return part
+
+
+def _pack(part):
+    """Nothing; packs the texts of a part into one run of bytes, which leaves no gaps in memory and is handed over as it is. Columns without any are left out: there are many."""
+    whole = {name: pa.concat_arrays(pieces) if isinstance(pieces[0], pa.Array) else np.concatenate(pieces) for name, pieces in part.columns.items() if pieces}
+    texts = {name: column.cast(_LARGE[column.type]) for name, column in whole.items() if isinstance(column, pa.Array)}
+    packed = pa.record_batch({name: column for name, column in texts.items() if column.buffers()[2].size})
+    part.columns, part.schema, part.texts = {name: column for name, column in whole.items() if name not in texts}, packed.schema, packed.serialize().to_pybytes()
+
+
+def unpack(part):
+    """The columns of a part that read_part gave, with HERE."""
+    nothing = empty_texts(len(part.columns["source_offset"]))
+    batch = pa.ipc.read_record_batch(part.texts, part.schema)
+    return {**dict.fromkeys(HERE, nothing), "_digest": pa.nulls(len(nothing), pa.large_binary()), **part.columns, **dict(zip(part.schema.names, batch.columns))}
 
 
 def _new_part(file, site, n_before=0):
