@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import stat
 import threading
 import time
@@ -25,6 +26,7 @@ MOST_FAILURES = 5
 _FAILURES = threading.local()
 _NOT_A_FILE = "NOT_A_FILE", "a pipe or device, not a file"
 _JUNCTION = 0xA0000003
+_PLAIN_NAME = re.compile(r"/?[^/\\:.][^/\\:]*(?:/[^/\\:.][^/\\:]*)*")    # that Path would leave as it is
 
 
 class ShareLost(RuntimeError):
@@ -48,17 +50,17 @@ def list_identities(path):
     paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     files, rejected = {}, []
     read_well()
-    for one in map(Path, paths):
-        name = one.as_posix()
+    for one in paths:
+        name = one if isinstance(one, str) and _PLAIN_NAME.fullmatch(one) else Path(one).as_posix()
         try:
             state = os.lstat(name)
         except (OSError, ValueError):
-            raise TableError(f"path: no file or folder '{one}'. Check the spelling and that the share is mounted.") from None
+            raise TableError(f"path: no file or folder '{Path(one)}'. Check the spelling and that the share is mounted.") from None
         if stat.S_ISREG(state.st_mode):
             files[name] = identity(state)
-        elif one.is_file():
+        elif os.path.isfile(name):
             files[name] = None
-        elif one.is_dir():
+        elif os.path.isdir(name):
             _walk(name, files, rejected)
         else:
             rejected.append(reject(name, 0, 0, *_NOT_A_FILE))

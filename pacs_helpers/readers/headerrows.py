@@ -11,6 +11,7 @@ from ..schemas import NOT_IMAGES
 from ..tables import add_problem
 from .dicomtext import PADDING, character_set, clean, decode, show
 from .elements import ALL_READ, first
+from .part10 import Elements
 from .times import parse_dicom_time, parse_time
 
 PERFORMED_STEP_CLASS = "1.2.840.10008.3.1.2.3.3"
@@ -58,14 +59,13 @@ OPENED = {_TAG[k]: frozenset(_TAG[i] for i in (*inside, "SpecificCharacterSet"))
 
 # What differs between the images of a series; the rest of a row is made once.
 _OWN_TEXTS, _OWN_INSTANTS = ("sop_instance_uid", "instance_number"), {c: _INSTANTS[c] for c in ("acquired_at", "created_at")}
-OWN = frozenset(_TAG[k] for k in (*(_TEXTS[c] for c in _OWN_TEXTS), *(k for pair in _OWN_INSTANTS.values() for k in pair), "AcquisitionDateTime"))
+_OWN_TIMES = [_TAG[k] for k in (*(k for pair in _OWN_INSTANTS.values() for k in pair), "AcquisitionDateTime", "TimezoneOffsetFromUTC")]
+OWN = frozenset((*(_TAG[_TEXTS[c]] for c in _OWN_TEXTS), *_OWN_TIMES[:-1]))
+_OFFSET = re.compile(r"[+-][0-9]{4}")
 _META = [_TAG[k] for k in ("TransferSyntaxUID", "SourceApplicationEntityTitle", "MediaStorageSOPClassUID")]
 _CHARSET = _TAG["SpecificCharacterSet"]
 _MOST_SERIES = 4096
 _SERIES = {}        # what tells rows apart that differ in more than the columns of `_own` -> (row, raw)
-
-
-_OFFSET = re.compile(r"[+-][0-9]{4}")
 
 
 class _Notes(NamedTuple):
@@ -125,10 +125,18 @@ def _shown_raw(pairs):
 
 def _own(found, zone):
     """`(columns, doubts, raw)` of what differs between the images of a series."""
+    instants, codes, precision, raw = _own_instants(tuple([first(found.values, tag) for tag in _OWN_TIMES]), zone)
     notes = _Notes([], {}, [])
     row = {column: _text(found, column, _TEXTS[column], notes) for column in _OWN_TEXTS}
-    row.update(_instants(found, _OWN_INSTANTS, notes, zone))
-    return row, (*notes.codes, *notes.precision, *notes.raw, row["sop_instance_uid"] == ""), notes.raw
+    doubts = (*notes.codes, *codes, *precision, *notes.raw, *raw, row["sop_instance_uid"] == "")
+    return {**row, **instants}, doubts, {**notes.raw, **raw}
+
+
+@lru_cache(1 << 14)
+def _own_instants(raws, zone):
+    notes = _Notes([], {}, [])
+    values = {tag: [raw] for tag, raw in zip(_OWN_TIMES, raws, strict=True)}
+    return _instants(Elements({}, values, {}, [], ALL_READ), _OWN_INSTANTS, notes, zone), tuple(notes.codes), tuple(notes.precision), notes.raw
 
 
 def _instance(found, notes, zone):
