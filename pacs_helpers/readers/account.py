@@ -156,6 +156,7 @@ class Blocks:
     def __iter__(self):
         try:
             with open(self.file, "rb") as source:
+                before = os.fstat(source.fileno())
                 source.seek(self.start)
                 first = self._more(source)
                 if first[:2] == b"\x1f\x8b" and self.stop is None:
@@ -164,10 +165,17 @@ class Blocks:
                     yield first
                 while piece := self._more(source):
                     yield piece
+                self._check_unchanged(before, source)
             self.digest = self._sha.hexdigest() if self._sha else ""
             read_well()
         except OSError as error:
             self._reject(0, *read_fault(self.file, error))
+
+    def _check_unchanged(self, before, source):
+        after, at = os.fstat(source.fileno()), source.tell()
+        # A log that has grown is as it was when reading began, and longer.
+        if after.st_size < at or after.st_size == before.st_size and after.st_mtime_ns != before.st_mtime_ns:
+            self._reject(at, "CHANGED_WHILE_READ", "cut or written anew while it was read: what is here may be of two files; load again")
 
     def _reject(self, place, code, reason):
         self.rejected.append(reject(self.file, place, 0, code, reason))

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..site import require_site
 from ..tables import ASSOCIATIONS, OPERATIONS, PERFORMED_STEPS, conform
-from .account import close_account, list_files, reject, run_over, source_row
+from .account import close_account, list_files, read_fault, read_well, reject, run_over, source_row
 from .associations import Moment, end_all, new_record, table_rows
 from .hl7log import add_columns, finish_messages, messages_of
 from .hl7parts import CHUNK_BYTES, REASONS, read_frames
@@ -77,15 +77,13 @@ def read_file(unit):
             is_packed = stream.read(2) == b"\x1f\x8b"
             stream.seek(0)
             n_bytes = _read_stream(wire, gzip.GzipFile(fileobj=stream) if is_packed else stream)
-    except PermissionError:
-        digest, n_bytes = "", 0
-        wire.rejected.append(reject(file, 0, 0, "PERMISSION", "the file cannot be opened; ask for read access and load again"))
+        read_well()
     except (EOFError, zlib.error, gzip.BadGzipFile):
         n_bytes = wire.n_seen
         wire.rejected.append(reject(file, n_bytes, 0, "TRUNCATED_GZIP", "the packed file ends early or is damaged; copy it again"))
     except OSError as error:
         digest, n_bytes = "", wire.n_seen
-        wire.rejected.append(reject(file, n_bytes, 0, "IO_ERROR", f"reading failed ({error.strerror}); load again when the share is back"))
+        wire.rejected.append(reject(file, n_bytes, 0, *read_fault(file, error)))
     wire.close()
     associations, operations = table_rows(wire.record)
     steps = [step_row(operation, site.time_zone) for operation in wire.record.operations if getattr(operation, "data_set", None)]

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from pacs_helpers import Site, read_capture, read_dicom_log, read_hl7_log, summarize_account
-from pacs_helpers.readers.account import run_over
+from pacs_helpers.readers import account
+from pacs_helpers.readers.account import Blocks, run_over
 from tests.wires import SERVER, Wire, conversation, pcap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,3 +50,19 @@ def test_114_a_folder_that_cannot_be_opened_is_named_and_the_scan_goes_on(tmp_pa
 def test_stores_that_a_log_names_without_an_association_count_as_pieces():
     got = read_dicom_log(ROOT / "data" / "samples" / "network" / "edview_storescp_xcr.log", site=Site(time_zone="UTC"))
     assert summarize_account(got).startswith("347 pieces = 0 associations loaded (0 with problems) + 347 operations of no one association + 0 rejected; 0 bytes unaccounted in 1 file")
+
+
+@pytest.mark.parametrize(("meanwhile", "codes"), [
+    (lambda file: os.truncate(file, 10), ["CHANGED_WHILE_READ"]), (lambda file: file.write_bytes(b"y" * 300), ["CHANGED_WHILE_READ"]),
+    (lambda file: file.open("ab").write(b"z" * 5), []), (lambda file: None, [])], ids=["cut", "written anew", "grown", "left alone"])
+def test_119_a_log_that_is_cut_or_written_anew_while_it_is_read_says_so(tmp_path, monkeypatch, meanwhile, codes):
+    monkeypatch.setattr(account, "BLOCK_BYTES", 100)
+    file = tmp_path / "a.log"
+    file.write_bytes(b"x" * 300)
+    os.utime(file, ns=(0, 0))
+    blocks = Blocks(str(file))
+    pieces = iter(blocks)
+    first = next(pieces)
+    meanwhile(file)
+    read = first + b"".join(pieces)
+    assert [row["code"] for row in blocks.rejected] == codes and read.startswith(first) and len(first) == 100
