@@ -19,6 +19,7 @@ from .readers.dicomlog import DicomLog, read_dicom_log, rotations
 from .readers.headers import Headers, find_copies, gather_headers
 from .readers.hl7log import HL7Log, find_repeats, gather_messages, name_accessions
 from .readers.risexport import RisExport, read_ris_export
+from .readers.transfers import read_transfer_list
 from .schemas import ASSOCIATIONS, AUDIT, EXAMS, INSTANCES, MESSAGES, OPERATIONS, PERFORMED_STEPS, REJECTED, SOURCES, UPDATES
 from .site import require_site
 from .tables import TableError, add_problem, conform, nearest
@@ -54,6 +55,7 @@ KINDS = {
                     options=("year", "start_date")),
     "audit": Kind(read_audit_log, AuditLog, {"audit": AUDIT}, {"audit": "event_at"}),
     "ris": Kind(read_ris_export, RisExport, {"exams": EXAMS}, {}, options=("columns",)),
+    "transfers": Kind(read_transfer_list, DicomLog, {"associations": ASSOCIATIONS, "operations": OPERATIONS}, {"associations": "started_at", "operations": "started_at"}, options=("columns",)),
 }
 
 
@@ -65,12 +67,13 @@ class Store(NamedTuple):
     network: DicomLog | None = None
     audit: AuditLog | None = None
     ris: RisExport | None = None
+    transfers: DicomLog | None = None
 
 
 def update_store(folder, paths, *, site, options=None, executor=None, keep_gone=True):
     """One row per file, `kind, source_file, what, n_bytes`: what was done so that `folder` holds the rows of all files of `paths`.
 
-    `paths` is {kind: file, folder or list}, kinds are hl7, dicom, network, audit and ris; a kind left out stays as it is. `options` are a reader's
+    `paths` is {kind: file, folder or list}, kinds are hl7, dicom, network, audit, ris and transfers; a kind left out stays as it is. `options` are a reader's
     own arguments, {"network": {"year": 2025}}. Files that did not change since the last time are not opened. A log that begins with all that was
     read takes its place, packed or not; one that does not is another log. Rows of files that are gone stay unless `keep_gone` is False. What is read
     is kept batch by batch: killed at any moment, the next call goes on. Associations go on from one file of a rotation into the next; one
@@ -169,11 +172,11 @@ def _read_batch(folder, name, batch, place, entries, arguments):
     first = 1 + max(entries, default=0)
     new = {c.path: Known(first + i, name, c.path, c.n_bytes, c.modified_ns, c.node, c.n_content, c.sha256, number, _reader_of(arguments), False) for i, c in enumerate(batch)}
     tables = {table: _own(frame, new) for table, frame in result._asdict().items()}
-    if name == "network":
+    if "associations" in tables:
         for table in ("associations", "operations"):
             ids = tables[table]["association_id"]
             tables[table]["association_id"] = ids.where(ids == "", ids + f"@{number}")
-        if place is not None:
+        if name == "network" and place is not None:
             _keep_before(folder, tables, batch[0].known[0], new[batch[0].path].number, place)
     write_part(folder, number, tables)
     for change in batch:
@@ -215,11 +218,11 @@ def _version():
 def _reader_of(arguments):
     site = arguments["site"]
     asked = {name: str(value) for name, value in arguments.items() if name not in ("site", "executor")}
-    return f"{_version()} {site.time_zone} {json.dumps([site.statuses, site.ris, asked], sort_keys=True)}"
+    return f"{_version()} {site.time_zone} {json.dumps([site.statuses, site.ris, site.transfers, asked], sort_keys=True)}"
 
 
 def read_store(folder, *, site, since=None, until=None):
-    """Store(hl7, dicom, network, audit, ris) of a folder that update_store wrote; each as its reader returns it, and None when never given.
+    """Store(hl7, dicom, network, audit, ris, transfers) of a folder that update_store wrote; each as its reader returns it, and None when never given.
 
     With `since` and `until`, instants with a zone, only rows from `since` on and before `until` and rows without time are read, by `message_at`,
     `study_at`, `started_at` and `event_at`; exams of the RIS are read in full, and so are `rejected` and `sources`. Repeats are marked across all that the folder

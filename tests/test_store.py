@@ -66,6 +66,19 @@ def test_a_store_gives_back_what_its_reader_gives(kind, store, site):
     same(getattr(store.read(), kind), READERS[kind](SAMPLES / kind, site=site))
 
 
+def test_lists_of_transfers_of_two_nights_under_one_name_are_both_kept(tmp_path):
+    file, site = tmp_path / "list.csv", pacs.Site(time_zone="UTC", transfers={"started": "Start", "calling_ae_title": "From", "called_ae_title": "To", "n_stored": "Images"})
+    nights = [f"Start,From,To,Images\n2026-03-0{day} 08:00:00,CT1,PACS,{day}0\n2026-03-0{day} 09:00:00,CT1,PACS,{day}5\n" for day in (1, 2)]
+    for night in nights:
+        file.write_text(night)
+        pacs.update_store(tmp_path / "store", {"transfers": file}, site=site)
+    got = pacs.read_store(tmp_path / "store", site=site).transfers
+    assert sorted(got.associations["n_stored"]) == [10, 15, 20, 25] and got.associations["association_id"].is_unique
+    assert got.operations.merge(got.associations, on="association_id").eval("n_instances == n_stored").all() and len(got.operations) == 4
+    late = pacs.read_store(tmp_path / "store", site=site, since=pd.Timestamp("2026-03-02", tz="UTC")).transfers
+    assert sorted(late.operations["n_instances"]) == [20, 25]
+
+
 def test_a_department_from_a_store_has_the_same_findings(tmp_path, site):
     paths = {kind: SAMPLES / kind for kind in READERS}
     pacs.update_store(tmp_path, paths, site=site)
