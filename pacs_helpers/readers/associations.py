@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..tables import add_problem
 
+NOTHING_DONE = {"n_operations": 0, "n_stored": 0, "n_failed": 0}
 AES = ("calling_ae_title", "called_ae_title")
 PDV_BYTES = 16_372      # largest PDV of a PDU of 16,384 bytes, DCMTK's default (PS3.8 9.3.5)
 
@@ -25,15 +26,16 @@ class Moment(NamedTuple):
 
 
 class State(SimpleNamespace):
-    """What is known so far of one thing. Two are equal only when they are one."""
+    """What is known so far of one thing. Two are equal only when they are one. The defaults are an operation's."""
 
+    told, is_open, is_reversed, destination, number, dots = frozenset(), True, False, "", "", 0
     __eq__, __hash__ = object.__eq__, object.__hash__
 
 
 def new_record(numbers, *, has_pid=False):
     """The state of one program. `numbers` counts the associations of the load; `has_pid`: keys are process ids, children may be forked."""
     return SimpleNamespace(numbers=numbers, has_pid=has_pid, associations=[], operations=[], pending=[], pools=[],
-                           dumps={}, asking={}, stores=[], closed=[], n_acknowledged=0, n_cleaned=0)
+                           dumps={}, asking={}, stores=[], closed=[], taken=0, unsettled=0, n_acknowledged=0, n_cleaned=0)
 
 
 def receive(record, key, moment, *, is_named=True, **fields):
@@ -56,8 +58,7 @@ def describe(row, **fields):
     """Nothing; fills the fields of a row that are still empty. Control characters are escaped and marked."""
     for column, value in fields.items():
         if value and not row.get(column):
-            value = value.strip() if isinstance(value, str) else value
-            if isinstance(value, str) and not value.isprintable():
+            if isinstance(value, str) and not (value := value.strip()).isprintable():
                 value = value.encode("unicode_escape").decode("ascii")
                 row["problems"] = add_problem(row["problems"], "CONTROL_CHARS")
             row[column] = value
@@ -78,7 +79,7 @@ def acknowledge(record, key, moment, *, is_sub=False):
 
 
 def _new_pool(record, speakers):
-    pool = State(members=[], speakers=speakers, ends=[], operations=[], is_mixed=False, n_marked=0, is_getting=False, is_partly_read=False)
+    pool = State(members=[], speakers=speakers, ends=[], operations=[], waiting=[], is_mixed=False, n_marked=0, is_getting=False, is_partly_read=False)
     record.pools.append(pool)
     return pool
 
@@ -102,7 +103,7 @@ def pool_of(record, key, moment, **fields):
         pool.members.append(association)
         return pool
     for other in pools[1:]:
-        for name in ("members", "ends", "operations"):
+        for name in ("members", "ends", "operations", "waiting"):
             getattr(pools[0], name).extend(getattr(other, name))
         pools[0].speakers |= other.speakers
         record.pools.remove(other)
@@ -113,10 +114,11 @@ def pool_of(record, key, moment, **fields):
 def request(record, pool, service, moment, **fields):
     """A new operation on the pool."""
     _check_mixed(pool)
-    row = {"service": service, "started_at": moment.at, "n_bytes_source": "missing", "association_id": "",
-           "source_file": moment.file, "source_offset": moment.offset, "problems": moment.problem}
+    file, offset, at, problem = moment
+    row = {"service": service, "started_at": at, "n_bytes_source": "missing", "association_id": "",
+           "source_file": file, "source_offset": offset, "problems": problem}
     describe(row, **fields)
-    operation = State(row=row, told=set(), is_open=True, is_reversed=False, destination="", number="", dots=0)
+    operation = State(row=row)
     if pool.is_mixed:
         row["problems"] = add_problem(row["problems"], "AMBIGUOUS_ASSOCIATION")
     else:
@@ -124,16 +126,24 @@ def request(record, pool, service, moment, **fields):
         row["association_id"] = pool.members[0].row["association_id"]
         pool.members[0].operations.append(operation)
     pool.operations.append(operation)
+    pool.waiting.append(operation)
     record.operations.append(operation)
     return operation
 
 
+def under_way(pools, *services):
+    """The operations of some pools that have no answer yet."""
+    for pool in pools:
+        pool.waiting = [o for o in pool.waiting if o.is_open]
+    return [o for pool in pools for o in pool.waiting if not services or o.row["service"] in services]
+
+
 def tell(record, pool, teller, service, moment, **fields):
     """The operation that a request line or a dumped request is about: a log may have both, in either order."""
-    half_told = (o for o in pool.operations if o.is_open and o.row["service"] == service and o.told == {"line", "dump"} - {teller})
-    operation = next(half_told, None) or request(record, pool, service, moment)
+    other = {"line", "dump"} - {teller}
+    operation = next((o for o in under_way([pool], service) if o.told == other), None) or request(record, pool, service, moment)
     describe(operation.row, **fields)
-    operation.told.add(teller)
+    operation.told |= {teller}
     return operation
 
 
@@ -159,7 +169,16 @@ def finish(record, pool, moment, outcome, reason=""):
 def refuse(record, association, moment, outcome, reason):
     """Nothing; a pending association was not accepted."""
     record.pending.remove(association)
-    association.row |= {"outcome": outcome, "reason": reason, "ended_at": moment.at, "n_operations": 0, "n_stored": 0, "n_failed": 0}
+    association.row |= {"outcome": outcome, "reason": reason, "ended_at": moment and moment.at} | NOTHING_DONE
+
+
+def refuse_one(record, key, moment, outcome, reason, **fields):
+    """Nothing; the latest pending association of the key, or of any when it is None, was not accepted: one of several is ambiguous."""
+    pending = [a for a in record.pending if key in (None, a.key)]
+    association = pending[-1] if pending else receive(record, key, moment)
+    association.row["is_ambiguous"] = len(pending) > 1
+    describe(association.row, **fields)
+    refuse(record, association, moment, outcome, reason)
 
 
 def clean_up(record, key):
@@ -168,32 +187,33 @@ def clean_up(record, key):
     over = [p for p in record.pools if key in p.speakers]
     if record.n_cleaned == record.n_acknowledged:
         over = list(record.pools)
-    for pool in over:
-        while pool in record.pools:
-            finish(record, pool, None, "unfinished")
+    _leave_unfinished(record, over)
 
 
 def end_all(record):
     """Nothing; the log ends here, or the program was started anew: what is open stays unfinished."""
-    for pool in list(record.pools):
+    _leave_unfinished(record, list(record.pools))
+    for association in list(record.pending):
+        refuse(record, association, None, "unfinished", "")
+
+
+def _leave_unfinished(record, pools):
+    for pool in pools:
         while pool in record.pools:
             finish(record, pool, None, "unfinished")
-    for association in list(record.pending):
-        record.pending.remove(association)
-        association.row |= {"outcome": "unfinished", "n_operations": 0, "n_stored": 0, "n_failed": 0}
 
 
 def mark_open(record, code):
     """Nothing; puts a problem code on everything that is under way."""
     associations = [*record.pending, *(a for p in record.pools for a in p.members)]
-    for thing in [*associations, *(o for p in record.pools for o in p.operations if o.is_open)]:
+    for thing in [*associations, *under_way(record.pools)]:
         thing.row["problems"] = add_problem(thing.row["problems"], code)
 
 
 def _close(pool):
     for operation in pool.operations:
         operation.is_open = False
-    pool.operations = []
+    pool.operations, pool.waiting = [], []
 
 
 def _check_mixed(pool):

@@ -51,9 +51,9 @@ def _on_message(record, key, moment, names, number, service, rest, is_reversed):
         return
     number = (number[0], "<<" if number[1] == ">>" else ">>")
     status = re.search(r"status=([0-9a-fA-F]{1,4})H", rest)
-    operations = [o for m in pool.members for o in m.operations if o.number == number and o.row["service"] == service]
-    if operations and status and (category := status_category(f"{status[1]:0>4}")) != "Pending":
-        answer(operations[-1], f"{status[1].upper():0>4}", category, moment)
+    asked = (o for m in reversed(pool.members) for o in reversed(m.operations) if o.number == number and o.row["service"] == service)
+    if status and (category := status_category(f"{status[1]:0>4}")) != "Pending" and (operation := next(asked, None)):
+        answer(operation, f"{status[1].upper():0>4}", category, moment)
 
 
 def _on_said(record, key, moment, said):

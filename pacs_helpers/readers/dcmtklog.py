@@ -8,10 +8,9 @@ one dot per PDV received: `n_bytes` is at most what they say, and missing while 
 
 import re
 from functools import partial
-from types import SimpleNamespace
 
 from ..tables import add_problem
-from .associations import acknowledge, answer, asking, clean_up, describe, end_all, finish, pool_of, receive, refuse, request, tell
+from .associations import State, acknowledge, answer, asking, clean_up, describe, end_all, finish, pool_of, receive, refuse, request, tell, under_way
 from .dimse import CODE_MODALITIES, DUMP_FIELD, SERVICE_WORDS, read_dump, status_category, status_of_words
 
 _FAULT = "(?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"
@@ -37,8 +36,8 @@ def follow_more(record, text):
     found = _DOTS.match(text)
     if not found:
         return False, ""
-    receiving = [o for p in record.pools for o in p.operations if o.is_open and o.row["service"] == "C-STORE" and "data" not in o.told]
-    for operation in receiving if "." in found[0] else []:
+    receiving = [o for o in under_way(record.pools, "C-STORE") if "data" not in o.told] if "." in found[0] else []
+    for operation in receiving:
         operation.dots = operation.dots + found[0].count(".") if len(receiving) == 1 and operation.dots is not None else None
     return True, text[found.end():]
 
@@ -48,7 +47,7 @@ end_log = end_all
 
 def _pick(record, key, service, uid=""):
     """The open operation that a line is about, when only one fits."""
-    fitting = [o for p in record.pools if key in p.speakers for o in p.operations if o.is_open and o.row["service"] == service]
+    fitting = under_way([p for p in record.pools if key in p.speakers], service)
     named = [o for o in fitting if uid and o.row.get("sop_instance_uid") == uid]
     fitting = named or [o for o in fitting if not (uid and o.row.get("sop_instance_uid"))]
     return fitting[0] if len(fitting) == 1 else None
@@ -106,11 +105,11 @@ def _on_stored(record, key, moment, fields):
         describe(operation.row, modality=CODE_MODALITIES.get(fields.get("code"), ""), sop_instance_uid=fields.get("uid", ""))
         operation.row |= {"data_ended_at": moment.at, "status_category": "Success"}
         operation.row["problems"] = add_problem(operation.row["problems"], moment.problem) if moment.problem else operation.row["problems"]
-        operation.told.add("data")
+        operation.told |= {"data"}
 
 
 def _on_not_stored(record, key, moment, fields):
-    told = [o for p in record.pools if key in p.speakers for o in p.operations if o.is_open and "data" in o.told]
+    told = [o for o in under_way([p for p in record.pools if key in p.speakers]) if "data" in o.told]
     if operation := told[0] if len(told) == 1 else _pick(record, key, "C-STORE"):
         answer(operation, "A700", "Failure", moment)
 
@@ -118,7 +117,7 @@ def _on_not_stored(record, key, moment, fields):
 def _on_sub_opened(record, key, moment, fields):
     """A C-MOVE opens an association of its own, to the move destination."""
     pool = pool_of(record, key, moment)
-    destinations = {o.destination for o in pool.operations if o.is_open and o.row["service"] == "C-MOVE"}
+    destinations = {o.destination for o in under_way([pool], "C-MOVE")}
     own = {m.row.get("called_ae_title", "") for m in pool.members}
     receive(record, (key, "sub"), moment, calling_ae_title=own.pop() if len(own) == 1 else "",
             called_ae_title=destinations.pop() if len(destinations) == 1 else "")
@@ -147,7 +146,7 @@ def _on_object(record, key, moment, fields):
            "source_file": moment.file, "source_offset": moment.offset, "problems": moment.problem}
     describe(row, modality=CODE_MODALITIES.get(fields.get("code"), ""), sop_instance_uid=fields.get("uid", ""),
              **{name: fields.get(name, "") for name in ("calling_ae_title", "called_ae_title")})
-    record.operations.append(SimpleNamespace(row=row, dots=0))
+    record.operations.append(State(row=row))
 
 
 EVENTS = (
@@ -156,9 +155,7 @@ EVENTS = (
     (lambda record, key, moment, fields: receive(record, key, moment, is_named=False, **fields), r"Association Received: (?P<peer_address>\S+)"),
     (_on_received, r"(?:Association Received(?: in child process \(pid: \d+\))?|Requesting Association)"
                  r"(?: \((?P<peer_address>[^:]*):(?P<calling_ae_title>.*) -> (?P<called_ae_title>.*)\))?$"),
-    (_on_named, r"Calling Application Name: +(?P<calling_ae_title>.*)"),
-    (_on_named, r"Called Application Name: +(?P<called_ae_title>.*)"),
-    (_on_named, r"Reason: (?P<reason>.*)"),
+    (_on_named, r"Calling Application Name: +(?P<calling_ae_title>.*)|Called Application Name: +(?P<called_ae_title>.*)|Reason: (?P<reason>.*)"),
     (lambda record, key, moment, fields: acknowledge(record, key, moment), r"Association (?:Acknowledged|Accepted) \("),
     (_on_refused, r"Refusing Association \((?P<reason>.*)\)|Association Rejected"),
     (partial(_on_refused, outcome="failed"), r"(?:Failed to receive association|Receiving Association failed|Association Request Failed): " + _FAULT),

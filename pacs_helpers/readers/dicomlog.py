@@ -188,7 +188,15 @@ def _count(tally, verdict, offset, n):
 
 
 def _find_layout(data):
-    return next((x for x in LAYOUTS if all(holds(data, sign) for sign in x.signs) and (x.kind != "none" or _is_mostly(x, data))), None)
+    """The first of LAYOUTS that fits, or None. What comes before that of the first lines is looked for all at once, then one by one."""
+    near = _first_layout(data[:data.rfind(b"\n", 0, 1 << 16) + 1], LAYOUTS)
+    before = LAYOUTS[:LAYOUTS.index(near)] if near else LAYOUTS
+    some = "|".join(f"(?:{layout.signs[0]})" for layout in before)
+    return before and holds(data, some) and _first_layout(data, before) or near
+
+
+def _first_layout(data, layouts):
+    return next((x for x in layouts if all(holds(data, sign) for sign in x.signs) and (x.kind != "none" or _is_mostly(x, data))), None)
 
 
 def _is_mostly(layout, data):
@@ -268,14 +276,15 @@ def _follow_text(stream, text, file, offset, outer_stamp="", pid=""):
 def _follow_found(stream, found, file, offset, outer_stamp="", pid=""):
     """The verdict of a line in the layout: rows when it says something about an association."""
     layout, clock, record = stream.layout, stream.clock, stream.record
-    stamp = outer_stamp if stream.is_outer else layout.stamp and found[layout.stamp] or ""
+    stamp = outer_stamp if stream.is_outer else found[layout.stamp] or "" if layout.stamp else ""
     if stamp != clock.raw:
         see_stamp(clock, stamp)
         if clock.is_back:
             mark_open(record, "TIME_GOES_BACK")
-    if found.lastindex not in layout.events:
+    event = layout.events.get(found.lastindex)
+    if event is None:
         return "framing"
-    handler, names = layout.events[found.lastindex]
+    handler, names = event
     who = layout.who and found[layout.who] or pid
     fields = {name: value if value.isascii() else _as_utf8(value) for group, name in names if (value := found[group])}
     if handler is None:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from ..tables import TableError
 from .times import local_to_utc
 
+MICROSECOND = timedelta(microseconds=1)
 STEP = timedelta(seconds=1)             # lines of several threads are out of order by less
 HALF_DAY, HALF_YEAR = timedelta(hours=12), timedelta(days=183)
 STRAGGLE = timedelta(seconds=10)        # how late a line of the old day or year may come
@@ -23,8 +24,8 @@ def new_clock(kind, zone, *, year, start_date, modified_at):
     `year` or `start_date` are of the first line; without a year it is the latest that is not after `modified_at`, when the file was last
     written. A clock without date rolls over at midnight, one without year at New Year.
     """
-    return SimpleNamespace(kind=kind, zone=zone, year=year, day=start_date, modified_at=modified_at, last=None, raw="", is_back=False,
-                           seen="", minute="", begin=None, instant=None, problem="")
+    return SimpleNamespace(kind=kind, zone=zone, year=year, day=start_date, modified_at=modified_at, raw="", is_back=False,
+                           seen="", minute="", begin=None, instant=None, problem="", passed=0)
 
 
 def see_stamp(clock, text):
@@ -34,29 +35,35 @@ def see_stamp(clock, text):
         return
     clock.raw = text
     minute, _, second = text.rpartition(":")
-    if minute == clock.minute and second < "60":
-        now = clock.begin + timedelta(seconds=float(second.replace(",", ".")))
-    elif (now := _begin_minute(clock, text, minute)) is None:
+    if minute != clock.minute or second >= "60":
+        _begin_minute(clock, text, minute)
         return
-    clock.is_back, clock.last, clock.seen = bool(clock.last) and clock.last - now > STEP, now, text
+    passed = int(second[:2] + second[3:]) * 10 ** (len("SS.ffffff") - len(second) - (len(second) == 2))
+    clock.is_back, clock.passed, clock.seen = clock.passed - passed > 1_000_000, passed, text
 
 
 def _begin_minute(clock, text, minute):
-    """The local time of a line, of another minute than the line before; None when it is no time, or of a day that is over."""
-    now = _local(clock, text)
+    """Nothing; sets the clock by a line of another minute than the line before, unless it is no time, or of a day that is over."""
+    now, last = _local(clock, text), _last(clock)
     if now is None:
-        return None
-    fall = clock.last - now if clock.last else timedelta(0)
+        return
+    fall = last - now if last else timedelta(0)
+    is_back = fall > STEP
     if clock.kind == "no_date" and fall > HALF_DAY:
-        clock.day, now, clock.last = clock.day + timedelta(days=1), now + timedelta(days=1), None
+        clock.day, now, is_back = clock.day + timedelta(days=1), now + timedelta(days=1), False
     elif clock.kind == "no_year" and fall > HALF_YEAR:
-        clock.year, clock.last = clock.year + 1, None
+        clock.year, is_back = clock.year + 1, False
         now = _local(clock, text) or now
     elif _late(clock, now):
-        return None
-    clock.minute, clock.begin = minute, now.replace(second=0, microsecond=0)
-    clock.instant, clock.problem = local_to_utc(clock.begin, clock.zone)
-    return now
+        return
+    begin = now.replace(second=0, microsecond=0)
+    clock.minute, clock.begin, clock.passed = minute, begin, (now - begin) // MICROSECOND
+    clock.instant, clock.problem = local_to_utc(begin, clock.zone)
+    clock.is_back, clock.seen = is_back, text
+
+
+def _last(clock):
+    return clock.begin and clock.begin + clock.passed * MICROSECOND
 
 
 def stamp_instant(clock, text):
@@ -64,7 +71,7 @@ def stamp_instant(clock, text):
     if clock.kind == "none" or not text:
         return None, ""
     if text == clock.seen:
-        return clock.instant and clock.instant + (clock.last - clock.begin), clock.problem
+        return clock.instant and clock.instant + timedelta(0, 0, clock.passed), clock.problem
     if clock.kind == "epoch":
         seconds, _, part = text.partition(".")
         return datetime.fromtimestamp(int(seconds), UTC).replace(microsecond=int(f"{part[:6]:0<6}")), ""
@@ -81,10 +88,11 @@ def stamp_instant(clock, text):
 
 def _late(clock, now):
     """The right time of a line that belongs before the midnight or New Year that another line has crossed already."""
-    if not clock.last or now <= clock.last or clock.kind == "dated" or (clock.kind == "no_year" and now.month < 12):
+    last = _last(clock)
+    if not last or now <= last or clock.kind == "dated" or (clock.kind == "no_year" and now.month < 12):
         return None
     earlier = now - timedelta(days=1) if clock.kind == "no_date" else now.replace(year=now.year - 1)
-    return earlier if abs(clock.last - earlier) <= STRAGGLE else None
+    return earlier if abs(last - earlier) <= STRAGGLE else None
 
 
 def _local(clock, text):
@@ -128,10 +136,8 @@ def check_date(start_date):
     """The date, or None, from a date or `YYYY-MM-DD`; TableError for anything else."""
     if start_date is None:
         return None
-    if isinstance(start_date, datetime):
-        return start_date.date()
     if isinstance(start_date, date):
-        return start_date
+        return date(start_date.year, start_date.month, start_date.day)
     try:
         return date.fromisoformat(start_date)
     except (TypeError, ValueError):

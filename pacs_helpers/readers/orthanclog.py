@@ -8,12 +8,11 @@ opened itself. A C-STORE that Orthanc cannot store is answered A700 (its StoreSc
 (HTTP, plugins, Lua, jobs) and lines without prefix are framing.
 """
 
-import itertools
 import re
 from functools import partial
 
 from ..schemas import SERVICES
-from .associations import State, acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request
+from .associations import NOTHING_DONE, State, acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse_one, request
 from .dimse import DUMP_FIELD, SERVICE_WORDS, read_dump
 
 LAYOUTS = (
@@ -56,12 +55,8 @@ def _on_called(record, thread, moment, fields):
 
 def _on_rejected(record, thread, moment, fields):
     key = _key(fields)
-    pending = [a for a in record.pending if key in (None, a.key)]
-    association = pending[-1] if pending else receive(record, key, moment)
-    association.row["is_ambiguous"] = len(pending) > 1
-    describe(association.row, **fields)
-    reason = "called AE title not recognized" if "called_ae_title" in fields else fields.get("reason", "calling AE title not allowed")
-    refuse(record, association, moment, "rejected", reason.strip())
+    reason = "called AE title not recognized" if "called_ae_title" in fields else fields.pop("reason", "calling AE title not allowed")
+    refuse_one(record, key, moment, "rejected", reason.strip(), **fields)
 
 
 def _on_request(record, thread, moment, fields):
@@ -83,87 +78,106 @@ def _on_request(record, thread, moment, fields):
 
 
 def _open_store(record, key, thread, operation):
-    record.stores.append(State(operation=operation, key=key, thread=thread, is_open=True, answers={}, sizes={}, settled=set()))
+    """Nothing; a C-STORE is under way. Its `bit` stands for it in the `holders` of the lines that may be about it."""
+    bit = ~record.taken & (record.taken + 1)
+    record.taken |= bit
+    record.stores.append(State(bit=bit, key=key, thread=thread, operation=operation, answers=[], sizes=[]))
 
 
 def _hear(record, thread, name, told):
     """The C-STOREs under way that a line may be about."""
-    under_way = [s for s in record.stores if thread and s.thread == thread] or record.stores
-    line = State(told=told, holders=list(under_way))
+    under_way = thread and [s for s in record.stores if s.thread == thread] or record.stores
+    line = State(told=told, holders=sum([store.bit for store in under_way]))
     for store in under_way:
-        getattr(store, name)[line] = None
+        getattr(store, name).append(line)
     return under_way
 
 
 def _on_answered(record, thread, moment, fields, outcome=("", "Success")):
     under_way = _hear(record, thread, "answers", (outcome, moment))
     if len(under_way) == 1:
-        _close_stores(record, [under_way[0]])
+        _close_stores(record, under_way[:])
 
 
 def _close_stores(record, over):
     """Nothing; tells what is certain of the C-STOREs that are over, once no C-STORE under way can claim the same lines."""
-    alone = [s for s in over if all(len(line.holders) == 1 for line in [*s.answers, *s.sizes])]
+    shared = []
     for store in over:
-        store.is_open = False
         record.stores.remove(store)
-    for store in alone:
-        _tell(store)
-    record.closed += [s for s in over if s not in alone]
-    if record.closed:
-        for store in over:
-            _unsettle(store)
-        for name in ("answers", "sizes"):
-            while any(name not in store.settled and _eliminate(store, name) for store in record.closed):
-                pass
-        sure = [s for s in record.closed if not any(holder.is_open for line in [*s.answers, *s.sizes] for holder in line.holders)]
-        for store in sure or record.closed[:-MOST_CLOSED if not alone else 0]:
-            record.closed.remove(store)
-            _let_go(store)
+        if all([line.holders == store.bit for line in store.answers + store.sizes]):
+            record.taken -= store.bit
             _tell(store)
-    if not any(s.operation for s in record.stores):
+        else:
+            shared.append(store)
+    if shared or record.closed:
+        _settle_closed(record, shared, MOST_CLOSED if len(shared) == len(over) else 1 << 30)
+    if record.stores and not any(s.operation for s in record.stores):
         for store in [s for s in record.stores if s.answers]:
             record.stores.remove(store)
-            _let_go(store)
+            _let_go(record, store)
 
 
-def _unsettle(store):
+def _settle_closed(record, shared, n_kept):
+    """Nothing; tells of C-STOREs that are over and share their lines with none under way, and of the oldest beyond `n_kept`."""
+    record.closed += shared
+    for store in shared:
+        _unsettle(record, store)
+    is_open = sum([store.bit for store in record.stores])
+    while unsettled := record.unsettled & record.taken & ~is_open:
+        store = next(s for s in record.closed if s.bit & unsettled)
+        record.unsettled -= store.bit
+        _eliminate(record, store, "answers")
+        _eliminate(record, store, "sizes")
+    sure = [s for s in record.closed if not is_open & _holders(s.answers + s.sizes)]
+    for store in sure or record.closed[:-n_kept]:
+        record.closed.remove(store)
+        _let_go(record, store)
+        _tell(store)
+
+
+def _holders(lines):
+    holders = 0
+    for line in lines:
+        holders |= line.holders
+    return holders
+
+
+def _unsettle(record, store):
     """Nothing; what may hold all lines of the C-STORE is to be looked at anew."""
-    for name in ("answers", "sizes"):
-        for line in itertools.islice(reversed(getattr(store, name)), 1):
-            for holder in line.holders:
-                holder.settled.discard(name)
+    record.unsettled |= _holders(store.answers[-1:] + store.sizes[-1:])
 
 
-def _let_go(store):
-    _unsettle(store)
-    for line in [*store.answers, *store.sizes]:
-        line.holders.remove(store)
+def _let_go(record, store):
+    _unsettle(record, store)
+    record.taken -= store.bit
+    for line in store.answers + store.sizes:
+        line.holders -= store.bit
 
 
-def _eliminate(store, name):
-    """True when lines that must belong to some closed C-STOREs (as many lines as C-STOREs that have no other) were taken from the rest."""
-    store.settled.add(name)
-    lines = getattr(store, name).keys()
-    sharing = {holder for line in lines for holder in line.holders}
-    owners = {s for s in sharing if not s.is_open and getattr(s, name).keys() <= lines}
-    if len(owners) != len(lines) or len(owners) == len(sharing):
-        return False
-    for other in sharing - owners:
-        own = getattr(other, name)
-        for line in lines & own.keys():
-            del own[line]
-            line.holders.remove(other)
-        _unsettle(other)
-    return True
+def _eliminate(record, store, name):
+    """Nothing; takes lines that must belong to some closed C-STOREs (as many lines as C-STOREs that have no other) from the rest."""
+    lines = getattr(store, name)
+    sharing = _holders(lines)
+    if sharing.bit_count() <= len(lines):
+        return
+    owners = [s for s in record.closed if s.bit & sharing and set(lines).issuperset(getattr(s, name))]
+    if len(owners) != len(lines):
+        return
+    owned = sum([s.bit for s in owners])
+    for line in lines:
+        line.holders &= owned
+    for other in (*record.stores, *record.closed):
+        if other.bit & sharing & ~owned:
+            setattr(other, name, [line for line in getattr(other, name) if line.holders & other.bit])
+            _unsettle(record, other)
 
 
 def _tell(store):
-    answers, sizes = list(store.answers), {line.told for line in store.sizes}
-    if store.operation and len({line.told[0] for line in answers}) == 1:
-        answer(store.operation, *answers[0].told[0], answers[0].told[1] if len(answers) == 1 else None)
-    if store.operation and len(sizes) == 1:
-        store.operation.row |= {"n_bytes": sizes.pop(), "n_bytes_source": "mb_rounded"}
+    operation, answers, sizes = store.operation, store.answers, {line.told for line in store.sizes}
+    if operation and len({line.told[0] for line in answers}) == 1:
+        answer(operation, *answers[0].told[0], answers[0].told[1] if len(answers) == 1 else None)
+    if operation and len(sizes) == 1:
+        operation.row |= {"n_bytes": sizes.pop(), "n_bytes_source": "mb_rounded"}
 
 
 def _on_sub_request(record, thread, moment, fields):
@@ -188,8 +202,7 @@ def _on_opened(record, thread, moment, fields):
 def _on_not_opened(record, thread, moment, fields):
     key = ("opened", fields["called_ae_title"].strip())
     if opened := next((a for a in reversed(record.associations) if a.key == key and "outcome" not in a.row), None):
-        opened.row |= {"outcome": "failed", "reason": fields["reason"].strip(), "ended_at": moment.at,
-                       "n_operations": 0, "n_stored": 0, "n_failed": 0}
+        opened.row |= {"outcome": "failed", "reason": fields["reason"].strip(), "ended_at": moment.at} | NOTHING_DONE
 
 
 def end_log(record):
@@ -209,9 +222,8 @@ EVENTS = (
     (partial(_on_answered, outcome=("A700", "Failure")), r"Exception while storing DICOM|Store has failed because"),
     (lambda record, thread, moment, fields: _open_store(record, None, thread, None), r"Receiving a DICOM file of \d+ bytes through HTTP"),
     (_on_sub_request, r"Store SCU RQ: MsgID \d+"),
-    (_on_rejected, r"Rejected association, because of a bad called AET in the request \((?P<called_ae_title>.*)\)"),
-    (_on_rejected, r"Rejected association for remote" + _PEER),
-    (_on_rejected, r"Association Rejected: (?P<reason>Bad Application Context Name)"),
+    (_on_rejected, r"Rejected association, because of a bad called AET in the request \((?P<called_ae_title>.*)\)"
+                 r"|Rejected association for remote" + _PEER + "|Association Rejected: (?P<reason>Bad Application Context Name)"),
     (partial(_on_ended, outcome="released"), r"Association Release(?: with" + _PEER + ")?$"),
     (partial(_on_ended, outcome="aborted"), r"Association Aborted(?: with" + _PEER + ")?$"),
     (partial(_on_ended, outcome="failed"), r"DIMSE failure \(aborting association(?: with" + _PEER + r")?\): (?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"),

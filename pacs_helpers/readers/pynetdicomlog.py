@@ -7,7 +7,7 @@ AE titles stand at DEBUG only, addresses only where the program writes them, the
 from functools import partial
 
 from ..tables import add_problem
-from .associations import acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, request, tell
+from .associations import acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse, refuse_one, request, tell, under_way
 from .dimse import CODE_MODALITIES, SERVICE_WORDS, read_dump, status_category
 
 _STAMP = r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{3,6})?)"
@@ -57,10 +57,7 @@ def _on_released(role, record, thread, moment, fields):
 
 
 def _on_refused(role, record, thread, moment, fields, outcome="rejected"):
-    pending = [a for a in record.pending if a.key == role]
-    association = pending[-1] if pending else receive(record, role, moment)
-    association.row["is_ambiguous"] = len(pending) > 1
-    refuse(record, association, moment, outcome, fields.get("reason", ""))
+    refuse_one(record, role, moment, outcome, fields.get("reason", ""))
 
 
 def _on_reason(role, record, thread, moment, fields):
@@ -80,7 +77,7 @@ def _on_request(role, record, thread, moment, fields):
 
 def _answer(record, role, service, code, moment):
     category = status_category(code)
-    fitting = [o for p in record.pools if not role or role in p.speakers for o in p.operations if o.is_open and o.row["service"] == service]
+    fitting = under_way([p for p in record.pools if not role or role in p.speakers], service)
     if len(fitting) == 1 and category != "Pending":
         answer(fitting[0], code.upper(), category, moment)
 
@@ -126,10 +123,8 @@ EVENTS = tuple((handler and partial(handler, role), pattern) for handler, role, 
     (None, "", r"(?P<field>Message Type|(?:Affected|Requested) SOP (?:Class|Instance) UID|Status|Move Destination) +: *(?P<value>.*)"),
     (_on_message, "", r"=+ END DIMSE MESSAGE =+"),
     (_on_received, "accepted", r"=+ INCOMING A-ASSOCIATE-RQ PDU"),
-    (_on_received, "requested", r"=+ OUTGOING A-ASSOCIATE-RQ PDU"),
-    (_on_received, "requested", r"Requesting Association$"),
-    (_on_named, "", r"Calling Application Name: +(?P<calling_ae_title>.*)"),
-    (_on_named, "", r"Called Application Name: +(?P<called_ae_title>.*)"),
+    (_on_received, "requested", r"=+ OUTGOING A-ASSOCIATE-RQ PDU|Requesting Association$"),
+    (_on_named, "", r"Calling Application Name: +(?P<calling_ae_title>.*)|Called Application Name: +(?P<called_ae_title>.*)"),
     (_on_way, "", r"=+ (?P<way>INCOMING|OUTGOING) DIMSE MESSAGE"),
     (_on_accepted, "accepted", r"Accepting Association$"),
     (_on_accepted, "requested", r"Association Accepted$"),

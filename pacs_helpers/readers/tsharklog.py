@@ -64,7 +64,7 @@ def _on_data(record, key, moment, info):
             uid, modality = sop_class(found["name"])
             describe(operation.row, sop_class_uid=uid, modality=modality)
             operation.row["data_ended_at"] = moment.at
-            operation.told.add("data")
+            operation.told |= {"data"}
         elif operation and (outcome := status_of_words(found["words"] or ""))[1] not in (None, "Pending"):
             answer(operation, *outcome, moment)
 
