@@ -60,10 +60,11 @@ OPENED = {_TAG[k]: frozenset(_TAG[i] for i in (*inside, "SpecificCharacterSet"))
 # What differs between the images of a series; the rest of a row is made once.
 _OWN_TEXTS, _OWN_INSTANTS = ("sop_instance_uid", "instance_number"), {c: _INSTANTS[c] for c in ("acquired_at", "created_at")}
 _OWN_TIMES = [_TAG[k] for k in (*(k for pair in _OWN_INSTANTS.values() for k in pair), "AcquisitionDateTime", "TimezoneOffsetFromUTC")]
-OWN = frozenset((*(_TAG[_TEXTS[c]] for c in _OWN_TEXTS), *_OWN_TIMES[:-1]))
+_CHARSET = _TAG["SpecificCharacterSet"]
+_BESIDE = _CHARSET, _TAG["TimezoneOffsetFromUTC"]   # what they are read with
+OWN = frozenset((*(_TAG[_TEXTS[c]] for c in _OWN_TEXTS), *_OWN_TIMES, *_BESIDE))
 _OFFSET = re.compile(r"[+-][0-9]{4}")
 _META = [_TAG[k] for k in ("TransferSyntaxUID", "SourceApplicationEntityTitle", "MediaStorageSOPClassUID")]
-_CHARSET = _TAG["SpecificCharacterSet"]
 _MOST_SERIES = 4096
 _SERIES = {}        # what tells rows apart that differ in more than the columns of `_own` -> (row, raw)
 
@@ -79,16 +80,17 @@ def header_row(found, zone):
 
     `("rejected", (code, reason))` for a worklist entry: it names a study that has no images yet.
     """
-    if _TAG[_WORKLIST] in found.items and _TAG["SOPInstanceUID"] not in found.values:
-        return "rejected", ("WORKLIST_ENTRY", "a modality worklist entry, not an image; leave the worklist folder out")
     own, doubts, raw = _own(found, zone) if found.likeness else (None, None, None)
-    series = (zone, found.likeness, doubts, *found.codes, *[first(found.meta, tag) for tag in _META]) if found.likeness else None
+    series = (zone, found.likeness, doubts, *found.codes, *[first(found.values, tag) for tag in _BESIDE], *[first(found.meta, tag) for tag in _META]) if found.likeness else None
     known = _SERIES.get(series)
     if known:
         row = {**known[0], **own}
         if raw:
             row["raw"] = _shown_raw(tuple({**known[1], **raw}.items()))
         return "instances", row
+    found = found.whole()
+    if _TAG[_WORKLIST] in found.items and _TAG["SOPInstanceUID"] not in found.values:
+        return "rejected", ("WORKLIST_ENTRY", "a modality worklist entry, not an image; leave the worklist folder out")
     notes = _Notes(list(found.codes), {}, [])
     sop_class = _text(found, "", "SOPClassUID", _Notes([], {}, [])) or _meta(found, "MediaStorageSOPClassUID")
     is_step = sop_class == PERFORMED_STEP_CLASS or (not sop_class and _TAG["PerformedProcedureStepStatus"] in found.values)

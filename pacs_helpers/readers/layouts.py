@@ -2,6 +2,7 @@
 
 import struct
 import threading
+from functools import partial
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -12,7 +13,6 @@ from .elements import ITEM, LONGEST_VALUE, PIXELS, SEQUENCE_END, UNDEFINED
 FARTHEST = 1 << 20      # bytes of a header worth remembering
 MOST_STEPS = 10_000
 MOST_KNOWN = 64         # layouts of one encoding
-MOST_ALIKE = 256        # files that differ in more than their own values, of one layout
 LONGEST_GAP = 1 << 11   # bytes between two headers worth comparing with nothing
 
 
@@ -32,7 +32,9 @@ class Layouts(threading.local):
         self.known, self.loose = {}, set()      # `loose`: places of values whose length was seen to vary
 
     def read(self, read_at, head, at, size, encoding):
-        """`(values, items, likeness)` for a data set without doubts, the first two as `walk` gives them; None when it is not laid out like one met before.
+        """`(values of its own tags, likeness, what gives all (values, items))` of a data set without doubts; None when it is not laid out like one met before.
+
+        Values and items are those that `walk` gives; files of one likeness differ at most in the values of their own tags.
 
         `head` is the beginning of the file, at least as far as `at`; `encoding` is `(implicit, big)`.
         """
@@ -47,7 +49,7 @@ class Layouts(threading.local):
                 return found
 
     def learn(self, read_at, at, size, encoding, passed, walked, own):
-        """What `read` now says of a data set that `walk` found without doubts: `(values, items)` are `walked`, its headers `passed`."""
+        """What `read` now says of a data set in which `walk` had no doubts: `(values, items)` are `walked`, its headers `passed`, its `own` tags."""
         head = read_at(0, FARTHEST)
         steps = _steps(head, passed, *encoding)
         if not steps:
@@ -61,7 +63,7 @@ class Layouts(threading.local):
         varying |= {n for n, s in enumerate(steps) if s.place in self.loose and s.place and not s.is_fixed}
         layout = _Layout(same.kind if same else object(), shape, lengths, steps, varying, walked[1], own, "<>"[encoding[1]])
         found = layout.read(read_at, head, at, size)
-        if not found or found[:2] != walked:
+        if not found or found[2]() != walked:
             return None
         known[:] = [layout, *(other for other in known if other is not same)][:MOST_KNOWN]
         return found
@@ -74,12 +76,12 @@ class _Layout:
         self.parts, self.mask, self.expected, self.unpack_values = _parts(steps, varying, order)
         wanted = [n for n, s in enumerate(steps) if s.place and s.place is not PIXELS]
         where = {n: i for i, n in enumerate(sorted(wanted, key=varying.__contains__))}     # the fixed ones are unpacked first
-        top = [(where[n], steps[n].place[0]) for n in wanted if len(steps[n].place) == 1]
-        self.shared, self.own = ([(n, tag) for n, tag in top if (tag in own) == is_own] for is_own in (False, True))
+        self.top = [(where[n], steps[n].place[0]) for n in wanted if len(steps[n].place) == 1]
+        self.own = [(n, tag) for n, tag in self.top if tag in own]
         self.inside = [(where[n], *steps[n].place) for n in wanted if len(steps[n].place) == 3]
         self.counts = {sequence: len(found) for sequence, found in items.items()}
         rest = [where[n] for n in wanted if steps[n].place[0] not in own]
-        self.like, self.alike = itemgetter(*rest) if rest else len, {}
+        self.like = itemgetter(*rest) if rest else len
 
     def begins(self, head, p):
         n_bytes = self.parts[0][0]
@@ -114,20 +116,13 @@ class _Layout:
         if p != size:
             return None
         raws = (*self.unpack_values(pieces), *loose)
-        like = self.like(raws)
-        if like not in self.alike:
-            if len(self.alike) >= MOST_ALIKE:
-                self.alike.clear()
-            self.alike[like] = self.spell(raws), (self.kind, like)
-        (values, items), likeness = self.alike[like]
-        return {**values, **{tag: [raws[n]] for n, tag in self.own}}, items, likeness
+        return {tag: [raws[n]] for n, tag in self.own}, (self.kind, self.like(raws)), partial(self.spell, raws)
 
     def spell(self, raws):
-        """`(values, items)` of all but the file's own values."""
         items = {sequence: [{} for _ in range(n)] for sequence, n in self.counts.items()}
         for n, sequence, item, tag in self.inside:
             items[sequence][item][tag] = [raws[n]]
-        return {tag: [raws[n]] for n, tag in self.shared}, items
+        return {tag: [raws[n]] for n, tag in self.top}, items
 
 
 def _parts(steps, varying, order):

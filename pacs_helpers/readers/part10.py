@@ -1,6 +1,7 @@
 """What a DICOM file is made of before its data set: preamble, file meta information, transfer syntax (PS3.10 section 7)."""
 
 import zlib
+from collections.abc import Callable
 from functools import lru_cache
 from struct import unpack_from
 from typing import NamedTuple
@@ -28,7 +29,7 @@ class Elements(NamedTuple):
     """`meta` and `values` are {tag: [raw bytes, ...]}, `items` {sequence tag: [{tag: [raw bytes]}, ...]}, `codes` problem codes.
 
     `reached` is the last tag the data set was read to, as `walk` says it. Files with one `likeness`, if it is not None, differ
-    at most in meta information and in the values of `own` tags.
+    at most in meta information and in the values of `own` tags; `whole()` then has the values of the others too.
     """
 
     meta: dict
@@ -37,6 +38,10 @@ class Elements(NamedTuple):
     codes: list
     reached: int
     likeness: tuple | None = None
+    spell: Callable | None = None
+
+    def whole(self):
+        return self._replace(**dict(zip(("values", "items"), self.spell(), strict=True)), spell=None) if self.spell else self
 
 
 def read_elements(read_at, size, wanted, opened, own=frozenset(), *, is_remembered=True):
@@ -67,7 +72,7 @@ def read_elements(read_at, size, wanted, opened, own=frozenset(), *, is_remember
     if syntax.startswith(ImplicitVRLittleEndian) and (implicit, big) != (syntax == ImplicitVRLittleEndian, syntax == ExplicitVRBigEndian):
         codes.append("TRANSFER_SYNTAX_MISMATCH")
     if is_remembered and (known := _MET.read(read_at, head, at, size, encoding)):
-        return Elements(meta, *known[:2], codes, ALL_READ, known[2]), None
+        return Elements(meta, known[0], {}, codes, ALL_READ, *known[1:]), None
     passed = []
     values, items, found, reached = walk(read_at, at, size, implicit=implicit, big=big, wanted=wanted | {_DIRECTORY}, opened=opened, passed=passed)
     if is_capped:
@@ -77,7 +82,7 @@ def read_elements(read_at, size, wanted, opened, own=frozenset(), *, is_remember
     if not values and (start == 0 or reached <= NOTHING_READ):
         return None, ("NO_DATASET", "no element of the header can be read; ask for the file again") if start else _NOT_DICOM
     known = is_remembered and not found and reached == ALL_READ and _MET.learn(read_at, at, size, encoding, passed, (values, items), own)
-    return Elements(meta, values, items, list(dict.fromkeys(codes + found)), reached, known[2] if known else None), None
+    return Elements(meta, values, items, list(dict.fromkeys(codes + found)), reached, known[1] if known else None), None
 
 
 def _start(head):
