@@ -14,7 +14,7 @@ import pandas as pd
 from ..site import require_site
 from ..tables import INSTANCES, PERFORMED_STEPS, add_problem
 from . import dicomjson, dumps
-from .account import INFLATE_LIMIT, close_account, is_other, list_identities, read_bytes, read_fault, read_well, reject, run_over, source_row, table_of
+from .account import INFLATE_LIMIT, close_account, columns_of, is_other, list_identities, read_bytes, read_fault, read_well, reject, run_over, source_row, table_of
 from .headerrows import OPENED, OWN, WANTED, answer_row, header_row
 from .part10 import read_elements
 from .zipped import is_zip, read_members
@@ -61,22 +61,27 @@ def gather_headers(path, *, site, executor=None, hash_files=True):
     found, rejected = list_identities(path)
     files = tuple(found.items())
     units = [(files[i:i + BATCH], site.time_zone, hash_files) for i in range(0, len(files), BATCH)]
-    tables = defaultdict(list)
+    tables, columns = defaultdict(list), {name: [] for name in INSTANCES}
     for read in run_over(read_files, units, executor, n_bytes=len(files) * LIKE_LOG_BYTES):
+        for name, values in read.pop("instances").items():
+            columns[name] += values
         for table, rows in read.items():
             tables[table] += rows
     rejected, sources = close_account([*rejected, *tables["rejected"]], tables["sources"], unit="files")
-    instances = table_of(tables["instances"], INSTANCES).assign(_content=pd.Series(tables["contents"], dtype="str"))
+    instances = table_of(columns, INSTANCES).assign(_content=pd.Series(tables["contents"], dtype="str"))
     return Headers(instances, table_of(tables["performed_steps"], PERFORMED_STEPS), rejected, sources)
 
 
 def read_files(unit):
-    """{table name: rows} of `((file, identity), ...), time zone, whether to hash`; "contents" are the sha256 of what each of `instances` is of, or ""."""
+    """{table name: rows} of `((file, identity), ...), time zone, whether to hash`.
+
+    Of `instances` it has the columns, which are made while the rows are at hand, and as "contents" the sha256 of what each is of, or "".
+    """
     files, zone, is_hashed = unit
     tables = defaultdict(list)
     for i in range(0, len(files), OPEN_AT_ONCE):
         _read_together(files[i:i + OPEN_AT_ONCE], zone, is_hashed, tables)
-    return tables
+    return {**tables, "instances": columns_of(tables["instances"], INSTANCES)}
 
 
 def _read_together(files, zone, is_hashed, tables):
