@@ -56,10 +56,9 @@ def list_identities(path):
             state = os.lstat(name)
         except (OSError, ValueError):
             raise TableError(f"path: no file or folder '{Path(one)}'. Check the spelling and that the share is mounted.") from None
-        if stat.S_ISREG(state.st_mode):
-            files[name] = identity(state)
-        elif os.path.isfile(name):
-            files[name] = None
+        is_regular = stat.S_ISREG(state.st_mode)
+        if is_regular or os.path.isfile(name):
+            files[name] = identity(state) if is_regular else None
         elif os.path.isdir(name):
             _walk(name, files, rejected)
         else:
@@ -258,14 +257,9 @@ def _gather(results, units):
     return done
 
 
-def columns_of(rows, schema):
-    """{column of the schema: its value in each of the rows}."""
-    return {name: [row.get(name) for row in rows] for name in schema}
-
-
 def table_of(rows, schema):
-    """`conform` of many rows, or of their columns, made by column, which is faster."""
-    columns = rows if isinstance(rows, dict) else columns_of(rows, schema)
+    """`conform` of many rows, or of a dict of their columns, made by column, which is faster."""
+    columns = rows if isinstance(rows, dict) else {name: [row.get(name) for row in rows] for name in schema}
     return conform({name: pd.array(columns[name], dtype=kind) for name, (kind, _) in schema.items()}, schema)
 
 

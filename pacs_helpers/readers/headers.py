@@ -7,14 +7,15 @@ import stat
 import time
 from collections import defaultdict
 from io import FileIO
+from itertools import chain
 from typing import NamedTuple
 
 import pandas as pd
 
 from ..site import require_site
-from ..tables import INSTANCES, PERFORMED_STEPS, add_problem
+from ..tables import INSTANCES, PERFORMED_STEPS, REJECTED, SOURCES, TEXT, add_problem
 from . import dicomjson, dumps
-from .account import INFLATE_LIMIT, close_account, columns_of, is_other, list_identities, read_bytes, read_fault, read_well, reject, run_over, source_row, table_of
+from .account import INFLATE_LIMIT, close_account, is_other, list_identities, read_bytes, read_fault, read_well, reject, run_over, source_row, table_of
 from .headerrows import OPENED, OWN, WANTED, answer_row, header_row
 from .part10 import read_elements
 from .zipped import is_zip, read_members
@@ -28,6 +29,9 @@ MOST_READS = 3              # of a file that changes meanwhile
 _ITSELF = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _OTHER = "CHANGED", "another file has taken this name since the folder was listed; load again"
 ANSWER = "answer "          # marks what tells of an instance and is not a copy of it
+
+
+_SCHEMAS = {"instances": {**INSTANCES, "_content": (TEXT, "")}, "performed_steps": PERFORMED_STEPS, "rejected": REJECTED, "sources": SOURCES}
 
 
 class Headers(NamedTuple):
@@ -61,27 +65,21 @@ def gather_headers(path, *, site, executor=None, hash_files=True):
     found, rejected = list_identities(path)
     files = tuple(found.items())
     units = [(files[i:i + BATCH], site.time_zone, hash_files) for i in range(0, len(files), BATCH)]
-    tables, columns = defaultdict(list), {name: [] for name in INSTANCES}
-    for read in run_over(read_files, units, executor, n_bytes=len(files) * LIKE_LOG_BYTES):
-        for name, values in read.pop("instances").items():
-            columns[name] += values
-        for table, rows in read.items():
-            tables[table] += rows
-    rejected, sources = close_account([*rejected, *tables["rejected"]], tables["sources"], unit="files")
-    instances = table_of(columns, INSTANCES).assign(_content=pd.Series(tables["contents"], dtype="str"))
-    return Headers(instances, table_of(tables["performed_steps"], PERFORMED_STEPS), rejected, sources)
+    parts = run_over(read_files, units, executor, n_bytes=len(files) * LIKE_LOG_BYTES)
+    columns = {table: {name: [*chain.from_iterable(part[table][name] for part in parts)] for name in schema} for table, schema in _SCHEMAS.items()}
+    rejected, sources = close_account({name: [*(row[name] for row in rejected), *values] for name, values in columns["rejected"].items()}, columns["sources"], unit="files")
+    instances, steps = (table_of(columns[table], _SCHEMAS[table]) for table in ("instances", "performed_steps"))
+    return Headers(instances, steps, rejected, sources)
 
 
 def read_files(unit):
-    """{table name: rows} of `((file, identity), ...), time zone, whether to hash`.
-
-    Of `instances` it has the columns, which are made while the rows are at hand, and as "contents" the sha256 of what each is of, or "".
-    """
+    """{table: {column: values}} of `((file, identity), ...), time zone, whether to hash`; `_content` of an instance is the sha256 of what it is of, or ""."""
     files, zone, is_hashed = unit
     tables = defaultdict(list)
     for i in range(0, len(files), OPEN_AT_ONCE):
         _read_together(files[i:i + OPEN_AT_ONCE], zone, is_hashed, tables)
-    return {**tables, "instances": columns_of(tables["instances"], INSTANCES)}
+    # While the rows are at hand: of many thousand most have left the processor's memory.
+    return {table: {name: [row.get(name) for row in tables[table]] for name in schema} for table, schema in _SCHEMAS.items()}
 
 
 def _read_together(files, zone, is_hashed, tables):
@@ -91,9 +89,8 @@ def _read_together(files, zone, is_hashed, tables):
             found, source = _read_file(file, *how, zone, is_hashed)
             tables["sources"].append(source)
             for table, row, content in found:
+                row["_content"] = content
                 tables[table].append(row)
-                if table == "instances":
-                    tables["contents"].append(content)
     finally:
         for stream, *_ in opened:
             if stream:

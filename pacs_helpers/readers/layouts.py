@@ -18,7 +18,7 @@ LONGEST_GAP = 1 << 11   # bytes between two headers worth comparing with nothing
 
 class _Step(NamedTuple):
     head: bytes             # an element or item header, before its length
-    code: str               # struct code of the length
+    width: int              # bytes of the length
     length: int
     n_skipped: int          # bytes to the next header
     place: tuple | None     # of a wanted value: (tag,) or (sequence tag, number of the item, tag)
@@ -51,7 +51,7 @@ class Layouts(threading.local):
     def learn(self, read_at, at, size, encoding, passed, walked, own):
         """What `read` now says of a data set in which `walk` had no doubts: `(values, items)` are `walked`, its headers `passed`, its `own` tags."""
         head = read_at(0, FARTHEST)
-        steps = _steps(head, passed, *encoding)
+        steps = _steps(head, passed)
         if not steps:
             return None
         known = self.known.setdefault(encoding, [])
@@ -60,7 +60,7 @@ class Layouts(threading.local):
         same = next((layout for layout in known if layout.shape == shape), None)
         varying = same.varying | {n for n, pair in enumerate(zip(same.lengths, lengths, strict=True)) if len({*pair}) > 1} if same else set()
         self.loose.update(steps[n].place for n in varying)
-        varying |= {n for n, s in enumerate(steps) if s.place in self.loose and s.place and not s.is_fixed}
+        varying |= {n for n, s in enumerate(steps) if s.place and s.place in self.loose and not s.is_fixed}
         layout = _Layout(same.kind if same else object(), shape, lengths, steps, varying, walked[1], own, "<>"[encoding[1]])
         found = layout.read(read_at, head, at, size)
         if not found or found[2]() != walked:
@@ -72,7 +72,7 @@ class Layouts(threading.local):
 class _Layout:
     def __init__(self, kind, shape, lengths, steps, varying, items, own, order):
         self.kind, self.shape, self.lengths, self.varying, self.order = kind, shape, lengths, varying, order
-        self.n_bytes = sum(len(s.head) + 4 + s.n_skipped for s in steps) + 1024
+        self.n_bytes = sum(len(s.head) + s.width + s.n_skipped for s in steps) + 1024
         self.parts, self.mask, self.expected, self.unpack_values = _parts(steps, varying, order)
         wanted = [n for n, s in enumerate(steps) if s.place and s.place is not PIXELS]
         where = {n: i for i, n in enumerate(sorted(wanted, key=varying.__contains__))}     # the fixed ones are unpacked first
@@ -130,19 +130,17 @@ def _parts(steps, varying, order):
 
     A part is `(bytes, bytes left out after it, width of its last length, unpack that length, longest value, place)`; without a length where its last element has no other.
     """
-    parts, mask, expected, values, start = [], bytearray(), bytearray(), [], 0
+    parts, mask, expected, values, start, byteorder = [], bytearray(), bytearray(), [], 0, "big" if order == ">" else "little"
     for n, step in enumerate(steps):
-        width = struct.calcsize(order + step.code)
-        is_open = n in varying or step.place is PIXELS
-        mask += b"\xff" * len(step.head) + (b"\0" if is_open else b"\xff") * width
-        expected += step.head + (bytes(width) if is_open else struct.pack(order + step.code, step.length))
-        n_kept = 0 if is_open or step.n_skipped > LONGEST_GAP and not step.place else step.n_skipped
-        values.append(f"{len(step.head) + width}x{n_kept}{'s' if step.place and not is_open else 'x'}")
-        mask += bytes(n_kept)
-        expected += bytes(n_kept)
-        if is_open or n_kept < step.n_skipped or n == len(steps) - 1:
-            unpack, longest = struct.Struct(order + step.code).unpack_from, LONGEST_VALUE if step.place else UNDEFINED
-            parts.append((len(mask) - start, 0 if is_open else step.n_skipped - n_kept, width if is_open else 0, unpack, longest, step.place))
+        head, width, length, n_skipped, place, _ = step
+        is_open = n in varying or place is PIXELS
+        n_kept = 0 if is_open or n_skipped > LONGEST_GAP and not place else n_skipped
+        mask += b"\xff" * len(head) + (b"\0" if is_open else b"\xff") * width + bytes(n_kept)
+        expected += head + (0 if is_open else length).to_bytes(width, byteorder) + bytes(n_kept)
+        values.append(f"{len(head) + width}x{n_kept}{'s' if place and not is_open else 'x'}")
+        if is_open or n_kept < n_skipped or n == len(steps) - 1:
+            unpack = struct.Struct(order + {2: "H", 4: "L"}[width]).unpack_from
+            parts.append((len(mask) - start, 0 if is_open else n_skipped - n_kept, width if is_open else 0, unpack, LONGEST_VALUE if place else UNDEFINED, place))
             start = len(mask)
     return parts, np.frombuffer(bytes(mask), np.uint8), bytes(expected), struct.Struct("".join(values)).unpack_from
 
@@ -159,15 +157,14 @@ def _past_pixels(read_at, p, length, size, order):
     return None
 
 
-def _steps(head, passed, implicit, big):
+def _steps(head, passed):
     """The headers `passed` up to the pixels as steps; none when they are too many or lie too far."""
-    order, steps = "<>"[big], []
+    steps = []
     for p, value, length, tag, level, is_entered in passed[:MOST_STEPS + 1]:
-        code = "L" if level.implicit or value - p == 12 or tag >> 16 == 0xFFFE else "H"
-        name = head[p:value - struct.calcsize(order + code)]
+        width = 4 if level.implicit or value - p == 12 or tag >> 16 == 0xFFFE else 2
         if not level.place and tag in PIXELS:
-            steps.append(_Step(name, code, 0, 0, PIXELS, False))
+            steps.append(_Step(head[p:value - width], width, 0, 0, PIXELS, False))
             break
         place = (*level.place, tag) if tag in level.wanted and not is_entered else None
-        steps.append(_Step(name, code, length, 0 if is_entered else length, place, is_entered or level.is_fixed))
+        steps.append(_Step(head[p:value - width], width, length, 0 if is_entered else length, place, is_entered or level.is_fixed))
     return steps if len(steps) <= MOST_STEPS and (not steps or value <= len(head)) else []
