@@ -33,7 +33,7 @@ def _shift(stamp, later):
 
 
 def ours(path):
-    read_rotation(((str(path),), "UTC", 2025, None))
+    read_rotation(((str(path),), "UTC", 2025, None, None))
 
 
 def each_line(path):

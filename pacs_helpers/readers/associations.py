@@ -140,8 +140,8 @@ def under_way(pools, *services):
 
 def tell(record, pool, teller, service, moment, **fields):
     """The operation that a request line or a dumped request is about: a log may have both, in either order."""
-    other = {"line", "dump"} - {teller}
-    operation = next((o for o in under_way([pool], service) if o.told == other), None) or request(record, pool, service, moment)
+    half_told = (o for o in under_way([pool], service) if o.told == {"line", "dump"} - {teller})
+    operation = next(half_told, None) or request(record, pool, service, moment)
     describe(operation.row, **fields)
     operation.told |= {teller}
     return operation

@@ -1,4 +1,4 @@
-"""Logs of dcm4che programs: dcm4chee-arc's server.log and the console of the tools (storescu, findscu, dcmqrscp, …).
+"""Logs of dcm4che programs: dcm4chee-arc's server.log and console, Weasis, and the console of the tools (storescu, findscu, dcmqrscp, …).
 
 Every line names its association: `CALLING->CALLED(7)` where the program asked, `CALLED<-CALLING(7)` where it was asked; `<<` is sent and
 `>>` received. Each answer names its message, so nothing is ambiguous. UIDs stand on the lines below the line of the message; sizes nowhere.
@@ -7,6 +7,7 @@ Every line names its association: `CALLING->CALLED(7)` where the program asked, 
 import re
 from functools import partial
 
+from ..schemas import SERVICES
 from .associations import acknowledge, answer, asking, describe, end_all, finish, pool_of, receive, refuse, request
 from .dimse import sop_class, status_category
 
@@ -14,20 +15,23 @@ _LEVEL = "(?:FATAL|ERROR|WARN|INFO|DEBUG|TRACE)"
 _NAME = r"(?P<left>[^\[\]:]+?)(?P<way>->|<-)(?P<right>[^\[\]:]+?)\((?P<serial>\d+)\)"
 LAYOUTS = (
     ("dcm4che", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) +" + _LEVEL + r" +\[[\w.$]+\] +\(.*?\) (?P<text>.*)",
-     r"\[org\.dcm4che"),
+     r"(?m)^\d{4}-\d\d-\d\d .*\[org\.dcm4che"),
+    ("dcm4che console", "no_date", r"(?P<stamp>\d\d:\d\d:\d\d,\d{3}) +" + _LEVEL + r" +\[[\w.$]+\] +\(.*?\) (?P<text>.*)",
+     r"(?m)^\d\d:\d\d:\d\d,\d{3} .*\[org\.dcm4che"),
+    ("dcm4che in OSGi", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3}) +\*" + _LEVEL + r"\* +\[.*?\] [\w.$]+:? (?P<text>.*)",
+     r"(?m)^\d{4}-\d\d-\d\d .*\] org\.dcm4che"),
     ("dcm4che tool", "no_date", r"(?P<stamp>\d\d:\d\d:\d\d[.,]\d{3}) +(?:\[.*?\] +)?" + _LEVEL + r" +(?:[\w.$]+ +)?- (?P<text>.*)",
-     r"(?m)(?:->|<-)[^\[\]\r\n:]+\(\d+\) (?:<<|>>) (?:A-|\d+:)"),
+     r"(?m)^\d\d:\d\d:\d\d[.,]\d{3} .*(?:->|<-)[^\[\]\r\n:]+\(\d+\) (?:<<|>>) (?:A-|\d+:)"),
 )
-_EVENT = _NAME + (r"(?: (?P<sign><<|>>) (?P<what>A-[A-Z]+-?[A-Z]*|\d+:[CN]-[A-Z-]+-R(?:Q|SP))(?P<rest>.*)|: (?P<said>.*))")
-_SAID = re.compile(r"close Socket\[addr=[^/]*/(?P<peer_address>[^,]+)|i/o exception: (?P<reason>.*?)(?: in |$)")
-MORE = r" +(?P<name>cuid|iuid)=(?P<uid>[0-9.]+)"
-_MORE = re.compile(MORE)
+_EVENT = _NAME + (r"(?: (?P<sign><<|>>) (?P<what>A-[A-Z]+-?[A-Z]*|\d+:[CN]-[A-Z-]+-R(?:Q|SP)\[)(?P<rest>.*)|: (?P<said>.*))")
+_SAID = re.compile(r"close .*?(?:addr=[^/,]*/|hostname=)(?P<peer_address>[^,\]]+)|i/o exception: (?P<reason>.*?)(?: in |$)")
+MORE = re.compile(r" +(?P<name>cuid|iuid)=(?P<uid>[0-9.]+)")
 _REASON = re.compile(r"reason: \d+(?: - (?P<reason>[^\],]+))?")
 
 
 def follow_more(record, text):
     """`(belongs to a row, "")` of a line without prefix: the UIDs of the message above."""
-    found = _MORE.match(text)
+    found = MORE.match(text)
     operation = record.asking.get("operation")
     if found and operation:
         uid, modality = sop_class(found["uid"])
@@ -43,7 +47,7 @@ def _on_message(record, key, moment, names, number, service, rest, is_reversed):
     service, _, kind = service.rpartition("-")
     pool = pool_of(record, key, moment, **names)
     if kind == "RQ":
-        if service.startswith("C-CANCEL"):
+        if service not in SERVICES:
             return
         operation = request(record, pool, service, moment)
         operation.number, operation.is_reversed = number, is_reversed
@@ -67,10 +71,6 @@ def _on_said(record, key, moment, said):
     return True
 
 
-def _on_refused(record, key, moment, names, reason):
-    refuse(record, asking(record, key, moment, **names), moment, "rejected", reason)
-
-
 def _on_ended(record, key, moment, names, reason, outcome="released"):
     finish(record, pool_of(record, key, moment, **names), moment, outcome, reason)
 
@@ -78,7 +78,8 @@ def _on_ended(record, key, moment, names, reason, outcome="released"):
 _HANDLERS = {
     "A-ASSOCIATE-RQ": lambda record, key, moment, names, reason: receive(record, key, moment, **names),
     "A-ASSOCIATE-AC": lambda record, key, moment, names, reason: acknowledge(record, key, moment),
-    "A-ASSOCIATE-RJ": _on_refused, "A-RELEASE-RQ": _on_ended, "A-ABORT": partial(_on_ended, outcome="aborted"),
+    "A-ASSOCIATE-RJ": lambda record, key, moment, names, reason: refuse(record, asking(record, key, moment, **names), moment, "rejected", reason),
+    "A-RELEASE-RQ": _on_ended, "A-ABORT": partial(_on_ended, outcome="aborted"),
 }
 
 
@@ -90,7 +91,7 @@ def _on_line(record, thread, moment, fields):
     names = dict(zip(("calling_ae_title", "called_ae_title"), titles, strict=True))
     if "what" not in fields:
         return _on_said(record, key, moment, _SAID.match(fields.get("said", "")))
-    number, _, service = fields["what"].rpartition(":")
+    number, _, service = fields["what"].rstrip("[").rpartition(":")
     if number:
         is_reversed = (fields["way"] == "->") == (fields["sign"] == ">>")
         _on_message(record, key, moment, names, (number, fields["sign"]), service, fields.get("rest", ""), is_reversed)

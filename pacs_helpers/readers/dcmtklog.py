@@ -20,12 +20,11 @@ LAYOUTS = (     # name, kind of clock, how a line begins; the first that fits a 
      r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d))\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d{1,15}$)"),
     ("DCMTK with process id", "dated",
      r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) \[(?P<who>\d+)\] (?:dcmtk\S* )?" + _LEVEL + r"\b:? *(?P<text>.*)"),
-    ("DCMTK file", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) +" + _LEVEL + r":(?: |$)(?P<text>.*)"),
+    ("DCMTK file", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{3,6})?) +" + _LEVEL + r":(?: |$)(?P<text>.*)"),
     ("DCMTK console", "no_date", r"(?P<stamp>\d\d:\d\d:\d\d) +" + _LEVEL + r":(?: |$)(?P<text>.*)"),
     ("DCMTK native", "none", r"[FEWIDT]:(?: |$)(?P<text>.*)"),
 )
-MORE = r"(?:(?:RECV|XMIT): ?|\.+)+"
-_DOTS = re.compile(MORE)
+MORE = re.compile(r"(?:(?:RECV|XMIT): ?|\.+)+")
 
 
 def follow_more(record, text):
@@ -33,7 +32,7 @@ def follow_more(record, text):
 
     Dots while two C-STOREs are under way belong to neither.
     """
-    found = _DOTS.match(text)
+    found = MORE.match(text)
     if not found:
         return False, ""
     receiving = [o for o in under_way(record.pools, "C-STORE") if "data" not in o.told] if "." in found[0] else []

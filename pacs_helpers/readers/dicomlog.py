@@ -12,27 +12,22 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
-from ..site import require_site
-from ..tables import ASSOCIATIONS, OPERATIONS, conform
-from . import dcm4chelog, dcmtklog, loglines, orthanclog, pynetdicomlog, tsharklog
+from ..site import DATE_ORDERS, require_site
+from ..tables import ASSOCIATIONS, OPERATIONS, TableError, conform
+from . import dcmtklog, loglayouts, loglines
 from .account import Blocks, close_account, list_files, reject, run_over, source_row
 from .associations import Moment, mark_open, new_record, table_rows
 from .logclock import check_date, check_year, new_clock, see_stamp, stamp_instant
-from .loglines import LONGEST_LINE, REASONS, REPEATS_ARE_COPIES, VERDICTS, compile_layout, find_repeats, holds, line_ends, open_envelope, sort_lines, whole_lines
+from .loglayouts import find_layout, find_slashed, whole_file_problem
+from .loglines import LONGEST_LINE, REASONS, REPEATS_ARE_COPIES, VERDICTS, find_repeats, holds, line_ends, open_envelope, sort_lines, whole_lines
 
 MOST_REJECTED = 1_000       # rows of rejected per file; further runs are added up in one row per code
 ROTATED = re.compile(r"(?P<stem>.+?)(?:\.(?P<number>\d{1,3})|-(?P<day>\d{8}))?(?:\.gz)?$")
 _STAMPED = re.compile(loglines.STAMPED, re.ASCII)
-STRANGERS = tuple((name, re.compile(pattern, re.M)) for name, pattern in (
-    ("HL7 messages", rb"^\W?MSH\|"), ("JSON", rb"\A\s*[\[{]"), ("XML", rb"\A\s*<"),
-    ("UTF-16 text (save it as UTF-8)", rb"\A(?:\xff\xfe|\xfe\xff)"),
-))
-LAYOUTS = tuple(compile_layout(dialect, *row) for dialect in (orthanclog, dcm4chelog, pynetdicomlog, dcmtklog, tsharklog) for row in dialect.LAYOUTS)
 
 
 class DicomLog(NamedTuple):
@@ -42,20 +37,23 @@ class DicomLog(NamedTuple):
     sources: pd.DataFrame
 
 
-def read_dicom_log(path, *, site, executor=None, year=None, start_date=None):
+def read_dicom_log(path, *, site, executor=None, year=None, start_date=None, date_order=None):
     """DicomLog(associations, operations, rejected, sources) of the logs at `path`: a file, a folder or a list, .gz too.
 
     Read are Orthanc's, DCMTK's, dcm4che's and pynetdicom's, plain or inside syslog or a journal's JSON lines, and tshark's field exports.
     Rotated files (`.1`, `-20261124`) are read oldest first as one log. A clock without offset is in `site.time_zone`. Orthanc logs no year:
     `year` is that of the first line, else the latest that is not after the file was last written. A clock without date is rejected
-    (NO_DATE) until `start_date`, the day of the first line, is given. Parallel associations that a log does not tell apart have
+    (NO_DATE) until `start_date`, the day of the first line, is given. Dates such as 03/04/2026 are read once one with a number above 12 or
+    with dots tells their order; else the log is rejected (DATE_AMBIGUOUS) until `date_order`, "day first" or "month first", is given. Parallel associations that a log does not tell apart have
     `is_ambiguous`, no end and no counts; their operations have no association_id. `n_bytes` of Orthanc are whole MiB rounded up,
     those of DCMTK's dots at most that many. A program that logs no association at its level is rejected (NO_ASSOCIATIONS).
     """
     require_site(site)
     files, rejected = list_files(path)
-    year, start_date = check_year(year), check_date(start_date)
-    units = [(group, site.time_zone, year, start_date) for group in rotations(files)]
+    if date_order not in (None, *DATE_ORDERS):
+        raise TableError(f"date_order: {date_order!r} is not one of {', '.join(DATE_ORDERS)}.")
+    dates = check_year(year), check_date(start_date), date_order
+    units = [(group, site.time_zone, *dates) for group in rotations(files)]
     n_bytes = sum(os.path.getsize(f) for f in files if os.path.exists(f))
     tables = defaultdict(list)
     for part in run_over(read_rotation, units, executor, n_bytes=n_bytes):
@@ -76,9 +74,9 @@ def rotations(files):
 
 
 def read_rotation(unit):
-    """The rows of each table, of `(files, time zone, year, start date)`."""
-    files, zone, year, start_date = unit
-    log = SimpleNamespace(streams={}, numbers=itertools.count(1), zone=zone, year=year, start_date=start_date, tail=[])
+    """The rows of each table, of `(files, time zone, year, start date, order of day and month)`."""
+    files, zone, *dates = unit
+    log = SimpleNamespace(streams={}, numbers=itertools.count(1), zone=zone, tail=[], **dict(zip(("year", "start_date", "date_order"), dates, strict=True)))
     tables = {"associations": [], "operations": [], "rejected": [], "sources": []}
     tallies = [_read_file(log, file) for file in files]
     for stream in log.streams.values():
@@ -106,8 +104,8 @@ def _read_file(log, file):
         at, start = 0, tally.n_bytes
         tally.n_bytes += len(data)
         if not start:
-            layout = _find_layout(data)
-            problem = _whole_file_problem(log, file, data, layout)
+            layout = find_layout(data) or find_slashed(log, data)
+            problem = whole_file_problem(log, data, layout, modified_at)
             if log.tail and not problem and not (layout and layout.kind == "none"):
                 if at := loglines.n_repeated(log.tail, data):
                     _count(tally, "DUPLICATE_LINE", 0, at)
@@ -187,44 +185,6 @@ def _count(tally, verdict, offset, n):
     last["n_bytes"] += n
 
 
-def _find_layout(data):
-    """The first of LAYOUTS that fits, or None. What comes before that of the first lines is looked for all at once, then one by one."""
-    near = _first_layout(data[:data.rfind(b"\n", 0, 1 << 16) + 1], LAYOUTS)
-    before = LAYOUTS[:LAYOUTS.index(near)] if near else LAYOUTS
-    some = "|".join(f"(?:{layout.signs[0]})" for layout in before)
-    return before and holds(data, some) and _first_layout(data, before) or near
-
-
-def _first_layout(data, layouts):
-    return next((x for x in layouts if all(holds(data, sign) for sign in x.signs) and (x.kind != "none" or _is_mostly(x, data))), None)
-
-
-def _is_mostly(layout, data):
-    """Whether most of the first lines are in the layout: a single letter and a colon begin lines of many kinds of text."""
-    lines = [line for line in data[:40_000].splitlines() if line.strip(b". \r\n")]
-    fitting = sum(bool(layout.line.match(line.decode("latin-1"))) or line.startswith((b"RECV", b"XMIT")) for line in lines)
-    return fitting * 2 >= len(lines)
-
-
-def _whole_file_problem(log, file, data, layout):
-    """`(code, reason)` why nothing of the file can be used, or None."""
-    if layout and layout.kind == "no_date" and not log.start_date:
-        day = _modified_at(file).astimezone(ZoneInfo(log.zone)).date()
-        return "NO_DATE", f"a {layout.name} log has times without date; give start_date, the day of its first line (last written {day})"
-    if layout or any(open_envelope(line.decode("utf-8", "replace")) for line in data[:200_000].splitlines()):
-        return None
-    if re.search(rb"(?m)^\W?\d{1,2}[/.]\d{1,2}[/.]\d\d(?:\d\d)?,? \d\d:\d\d", data[:4096]):
-        return "DATE_AMBIGUOUS", "dates such as 99/99/99 do not say which is the month; let the program write YYYY-MM-DD"
-    name = next((name for name, pattern in STRANGERS if pattern.search(data[:200_000])), None)
-    if name:
-        return "UNKNOWN_FORMAT", f"looks like {name}, which is not read here but by another reader if at all: read_hl7_log, read_headers, read_audit_log; here belongs the log of a DICOM program"
-    if not loglines.is_text(data[:4096]):
-        return "NOT_TEXT", "a binary file, not a log; captures are read by read_capture, images by read_headers"
-    first = next((line for line in data[:4096].splitlines() if line.strip()), b"")[:60].decode("utf-8", "replace")
-    shape = re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", first))
-    return "UNKNOWN_FORMAT", f"not the log of a DICOM program known here: lines look like '{shape}' (letters as a, digits as 9)"
-
-
 def _read_enveloped(log, file, offset, line, modified_at):
     """The verdict of a line that may be one of syslog or of a journal."""
     if not loglines.is_text(line):
@@ -235,7 +195,7 @@ def _read_enveloped(log, file, offset, line, modified_at):
         return "framing" if not line.strip() else "UNKNOWN_FORMAT"
     stream, text = log.streams.get(outer.program), outer.text.encode().decode("latin-1")
     if stream is None:
-        layout = next((x for x in LAYOUTS if x.line.match(text) and all(holds(outer.text.encode(), sign) for sign in x.signs)), None)
+        layout = next((x for x in loglayouts.LAYOUTS if x.line.match(text) and all(holds(outer.text.encode(), sign) for sign in x.signs)), None)
         if layout is None:
             return "OTHER_PROGRAM"
         stream = _open_stream(log, layout, outer.program, outer.pid, outer, modified_at)
@@ -249,7 +209,7 @@ def _open_stream(log, layout, program, pid, outer, modified_at):
     if outer and kind in ("none", "no_date"):
         kind = outer.kind
     has_pid = layout.dialect is dcmtklog and bool(pid or layout.who)
-    clock = new_clock(kind, log.zone, year=log.year, start_date=log.start_date, modified_at=modified_at)
+    clock = new_clock(kind, log.zone, year=log.year, start_date=log.start_date, date_order=log.date_order, modified_at=modified_at)
     stream = SimpleNamespace(layout=layout, record=new_record(log.numbers, has_pid=has_pid), clock=clock, is_outer=kind != layout.kind,
                              last="UNKNOWN_FORMAT", recent={})
     if program in log.streams:

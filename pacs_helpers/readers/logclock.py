@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
+from ..site import DATE_ORDERS
 from ..tables import TableError
 from .times import local_to_utc
 
@@ -12,19 +13,21 @@ MICROSECOND = timedelta(microseconds=1)
 STEP = timedelta(seconds=1)             # lines of several threads are out of order by less
 HALF_DAY, HALF_YEAR = timedelta(hours=12), timedelta(days=183)
 STRAGGLE = timedelta(seconds=10)        # how late a line of the old day or year may come
+ISO_DATE, SLASHED_DATE = r"\d{4}-\d\d-\d\d ", r"\d{1,2}[/.]\d{1,2}[/.]\d\d(?:\d\d)?,? "
+_SLASHED = re.compile(r"(\d{1,2})[/.](\d{1,2})[/.](?:20)?(\d\d),? (.*)")
 _MONTHS = {name: i for i, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _SYSLOG = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)()$")
 _GLOG = re.compile(r"(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})$")
 _CLOCK = re.compile(r"(\d\d):(\d\d):(\d\d)(?:[.,](\d{3}))?$")
 
 
-def new_clock(kind, zone, *, year, start_date, modified_at):
+def new_clock(kind, zone, *, year, start_date, date_order, modified_at):
     """The state of one program's clock. `kind`: "dated", "zoned", "epoch", "no_year", "no_date" or "none".
 
     `year` or `start_date` are of the first line; without a year it is the latest that is not after `modified_at`, when the file was last
     written. A clock without date rolls over at midnight, one without year at New Year.
     """
-    return SimpleNamespace(kind=kind, zone=zone, year=year, day=start_date, modified_at=modified_at, raw="", is_back=False,
+    return SimpleNamespace(kind=kind, zone=zone, year=year, day=start_date, date_order=date_order, modified_at=modified_at, raw="", is_back=False,
                            seen="", minute="", begin=None, instant=None, problem="", passed=0)
 
 
@@ -45,21 +48,18 @@ def see_stamp(clock, text):
 def _begin_minute(clock, text, minute):
     """Nothing; sets the clock by a line of another minute than the line before, unless it is no time, or of a day that is over."""
     now, last = _local(clock, text), _last(clock)
-    if now is None:
-        return
-    fall = last - now if last else timedelta(0)
-    is_back = fall > STEP
+    fall = last - now if last and now else timedelta(0)
+    clock.is_back = fall > STEP
     if clock.kind == "no_date" and fall > HALF_DAY:
-        clock.day, now, is_back = clock.day + timedelta(days=1), now + timedelta(days=1), False
+        clock.day, now, clock.is_back = clock.day + timedelta(days=1), now + timedelta(days=1), False
     elif clock.kind == "no_year" and fall > HALF_YEAR:
-        clock.year, is_back = clock.year + 1, False
+        clock.year, clock.is_back = clock.year + 1, False
         now = _local(clock, text) or now
-    elif _late(clock, now):
+    elif now is None or _late(clock, now):
         return
     begin = now.replace(second=0, microsecond=0)
-    clock.minute, clock.begin, clock.passed = minute, begin, (now - begin) // MICROSECOND
+    clock.minute, clock.begin, clock.passed, clock.seen = minute, begin, (now - begin) // MICROSECOND, text
     clock.instant, clock.problem = local_to_utc(begin, clock.zone)
-    clock.is_back, clock.seen = is_back, text
 
 
 def _last(clock):
@@ -81,9 +81,7 @@ def stamp_instant(clock, text):
         except ValueError:
             return None, "BAD_TIME"
     now = _local(clock, text)
-    if now is None:
-        return None, "BAD_TIME"
-    return local_to_utc(_late(clock, now) or now, clock.zone)
+    return local_to_utc(_late(clock, now) or now, clock.zone) if now else (None, "BAD_TIME")
 
 
 def _late(clock, now):
@@ -98,7 +96,7 @@ def _late(clock, now):
 def _local(clock, text):
     try:
         if clock.kind == "dated":
-            return datetime.fromisoformat(text.replace(",", "."))
+            return datetime.fromisoformat(_iso(text, clock.date_order).replace(",", "."))
         if clock.kind == "no_date":
             *parts, milli = map(int, _CLOCK.match(text).groups("0"))
             return datetime(clock.day.year, clock.day.month, clock.day.day, *parts, milli * 1000)
@@ -110,6 +108,14 @@ def _local(clock, text):
         return datetime(clock.year, *parts)
     except (ValueError, TypeError, AttributeError):
         return None
+
+
+def _iso(stamp, date_order):
+    if not (found := _SLASHED.match(stamp)):
+        return stamp
+    first, second, year, clock = found.groups()
+    month, day = (second, first) if date_order == DATE_ORDERS[0] else (first, second)
+    return f"20{year}-{month:0>2}-{day:0>2} {clock}"
 
 
 def _latest_year(parts, clock):

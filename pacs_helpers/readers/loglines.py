@@ -56,7 +56,7 @@ def compile_layout(dialect, name, kind, pattern, *signs):
     return SimpleNamespace(
         dialect=dialect, name=name, kind=kind, signs=signs or (f"(?m){whole}",), line=re.compile(f"{begin}(?:{'|'.join(said)}|)", re.ASCII),
         stamp=places.get("stamp"), who=places.get("who"), events=events, head=whole, said=_for_re2(f"{head}(?:{'|'.join(said)})"),
-        more=dialect.MORE and _for_re2(dialect.MORE))
+        more=dialect.MORE and _for_re2(dialect.MORE.pattern))
 
 
 def _for_re2(pattern):

@@ -9,7 +9,8 @@ opened itself. A C-STORE that Orthanc cannot store is answered A700 (its StoreSc
 """
 
 import re
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 
 from ..schemas import SERVICES
 from .associations import NOTHING_DONE, State, acknowledge, answer, describe, end_all, finish, pool_of, receive, refuse_one, request
@@ -21,13 +22,12 @@ LAYOUTS = (
 )
 _PEER = r" AET (?P<calling_ae_title>.*?) on IP (?P<peer_address>[^\s,:]+)"
 MOST_CLOSED = 64        # C-STOREs looked back for whose lines are whose
-MORE = DUMP_FIELD
-_DUMP_FIELD = re.compile(DUMP_FIELD)
+MORE = re.compile(DUMP_FIELD)
 
 
 def follow_more(record, text):
     """`(belongs to a row, "")` of a line without prefix: trace level prints DIMSE messages before the line of the request."""
-    found = _DUMP_FIELD.match(text)
+    found = MORE.match(text)
     if found:
         if found["field"] == "Message Type":
             record.dumps.clear()
@@ -136,10 +136,7 @@ def _settle_closed(record, shared, n_kept):
 
 
 def _holders(lines):
-    holders = 0
-    for line in lines:
-        holders |= line.holders
-    return holders
+    return reduce(or_, [line.holders for line in lines], 0)
 
 
 def _unsettle(record, store):

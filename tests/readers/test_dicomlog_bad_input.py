@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacs_helpers.readers import account, dicomlog, loglines
+from pacs_helpers.readers import account, dicomlog, loglayouts, loglines
 from pacs_helpers.readers.account import show_rejected
 from pacs_helpers.readers.dicomlog import read_dicom_log
 from pacs_helpers.site import Site
+from pacs_helpers.tables import TableError
 
 SITE = Site(time_zone="UTC")
 SAMPLES = "data/samples/network"
@@ -87,7 +88,29 @@ def test_clock_set_back_on_a_line_that_says_nothing_marks_what_is_open(tmp_path)
 def test_date_whose_month_cannot_be_told_is_never_guessed(tmp_path):
     text = "03/04/24 10:00:00 INFO: Association Received\n"
     log = load(tmp_path, {"a.log": text})
-    assert rejected(log) == [["DATE_AMBIGUOUS", 0, len(text)]] and "YYYY-MM-DD" in log.rejected["reason"].iloc[0]
+    assert rejected(log) == [["DATE_AMBIGUOUS", 0, len(text)]] and "date_order, 'day first' or 'month first'" in log.rejected["reason"].iloc[0]
+    assert rejected(load(tmp_path, {"a.log": "03/04/24 10:00:00 INFO of another program\n"}, date_order="day first"))[0][0] == "UNKNOWN_FORMAT"
+    with pytest.raises(TableError, match="date_order: 'dmy' is not one of day first, month first"):
+        load(tmp_path, {"a.log": text}, date_order="dmy")
+
+
+SLASHED = ("{} 23:59:58  INFO: Association Received", "{} 23:59:59.250  INFO: Association Acknowledged (Max Send PDV: 16372)", "{} 00:00:01 INFO: Association Release")
+
+
+@pytest.mark.parametrize(("days", "order", "day"), [
+    (("03/04/24", "03/04/24", "04/04/24"), "day first", "2024-04-03"), (("3/4/2024", "3/4/2024", "3/5/2024"), "month first", "2024-03-04"),
+    (("12/04/2024", "12/04/2024", "13/04/2024"), None, "2024-04-12"), (("12/31/2024", "12/31/2024", "1/1/2025"), None, "2024-12-31"),
+    (("03.04.2024", "03.04.2024", "04.04.2024"), None, "2024-04-03"), (("12/04/2024", "12/04/2024", "13/04/2024"), "day first", "2024-04-12")])
+def test_order_of_day_and_month_is_given_or_told_by_one_date_of_the_log(tmp_path, days, order, day):
+    log = load(tmp_path, {"a.log": "".join(f"{line}\n" for line in SLASHED).format(*days)}, date_order=order)
+    assert rejected(log) == [] and log.associations[["outcome", "problems"]].values.tolist() == [["released", ""]]
+    assert log.associations["started_at"].tolist() == [pd.Timestamp(f"{day}T23:59:58Z")]
+    assert (log.associations["ended_at"] - log.associations["started_at"]).tolist() == [pd.Timedelta("3s")]
+
+
+def test_dates_that_contradict_each_other_are_not_guessed(tmp_path):
+    text = "".join(f"{line}\n" for line in SLASHED).format("13/04/2024", "13/04/2024", "04/13/2024")
+    assert rejected(load(tmp_path, {"a.log": text})) == [["DATE_AMBIGUOUS", 0, len(text)]]
 
 
 def test_line_ends_of_old_macs_change_nothing(tmp_path):
@@ -151,7 +174,7 @@ def tables(log):
 
 def each_line():
     """The layouts, when every line is looked at one by one."""
-    return tuple(SimpleNamespace(**vars(layout) | {"said": layout.head}) for layout in dicomlog.LAYOUTS)
+    return tuple(SimpleNamespace(**vars(layout) | {"said": layout.head}) for layout in loglayouts.LAYOUTS)
 
 
 @pytest.mark.parametrize("name", ["archive_orthanc_1.log.gz", "edview_storescp_xcr.log", "workstation_dcmqrscp.log"])
@@ -162,7 +185,7 @@ def test_blocks_and_runs_change_nothing(request, monkeypatch, name, block):
     monkeypatch.setattr(account, "BLOCK_BYTES", block)
     monkeypatch.setattr(loglines, "PIECE_BYTES", 4096)
     assert tables(read_dicom_log(file, site=SITE, year=2026)) == at_once
-    monkeypatch.setattr(dicomlog, "LAYOUTS", each_line())
+    monkeypatch.setattr(loglayouts, "LAYOUTS", each_line())
     assert tables(read_dicom_log(file, site=SITE, year=2026)) == at_once
 
 
@@ -178,11 +201,11 @@ def test_runs_read_what_single_lines_do(tmp_path_factory, lines):
     file = tmp_path_factory.mktemp("runs") / "a.log"
     file.write_bytes("".join(lines).encode())
     at_once = tables(read_dicom_log(file, site=SITE))
-    known, dicomlog.LAYOUTS = dicomlog.LAYOUTS, each_line()
+    known, loglayouts.LAYOUTS = loglayouts.LAYOUTS, each_line()
     try:
         assert tables(read_dicom_log(file, site=SITE)) == at_once
     finally:
-        dicomlog.LAYOUTS = known
+        loglayouts.LAYOUTS = known
 
 
 @pytest.mark.parametrize("name", ["archive_orthanc_1.log.gz", "edview_storescp_xcr.log", "workstation_dcmqrscp.log"])
@@ -192,7 +215,7 @@ def test_beginning_of_any_length_is_accounted_for(request, tmp_path, name):
     n_before = 0
     for n in range(1, len(data) + 1):
         file.write_bytes(data[:n])
-        part = dicomlog.read_rotation(((file.as_posix(),), "UTC", 2026, None))
+        part = dicomlog.read_rotation(((file.as_posix(),), "UTC", 2026, None, None))
         source = part["sources"][0]
         assert source["n_bytes_in_rows"] + source["n_bytes_rejected"] + source["n_bytes_framing"] == source["n_bytes"] == n
         assert sum(row["n_bytes"] for row in part["rejected"]) == source["n_bytes_rejected"]

@@ -69,6 +69,42 @@ def test_images_of_a_c_get_travel_from_the_archive(tmp_path):
     assert log.associations["outcome"].tolist() == ["unfinished"]
 
 
+def test_every_service_of_an_archive_is_told_with_its_status_and_cancel_or_get_of_attributes_are_no_operation(tmp_path):
+    asked = ("C-ECHO", "C-FIND", "C-MOVE", "N-ACTION", "N-CREATE", "N-SET", "N-GET")
+    log = load(tmp_path, arc((0, "ARC<-WS1(5) >> A-ASSOCIATE-RQ"), (0, "ARC<-WS1(5) << A-ASSOCIATE-AC"), *(line for n, service in enumerate(asked, 1) for line in (
+        (1, f"ARC<-WS1(5) >> {n}:{service}-RQ[pcid={2 * n + 1}, prior=0\n  cuid=1.2.840.10008.1.{n} - x\n  tsuid=1.2.840.10008.1.2 - Implicit VR Little Endian]"),
+        (2, f"ARC<-WS1(5) << {n}:{service}-RSP[pcid={2 * n + 1}, remaining=1, status=ff00H"), (2, f"ARC<-WS1(5) >> {n}:C-CANCEL-RQ[pcid=1]"),
+        (3, f"ARC<-WS1(5) << {n}:{service}-RSP[pcid={2 * n + 1}, completed=1, status={'fe00' if service == 'C-MOVE' else '0'}H, errorComment=no"))),
+        (4, "ARC<-WS1(5) >> A-RELEASE-RQ"), (4, "ARC<-WS1(5) << A-RELEASE-RP")))
+    assert log.operations["service"].tolist() == list(asked[:-1]) and log.rejected.empty
+    assert log.operations["status_code"].tolist() == ["0000", "0000", "FE00", "0000", "0000", "0000"]
+    assert log.associations[["outcome", "n_operations"]].values.tolist() == [["released", 6]]
+    assert (log.operations["ended_at"] - log.operations["started_at"]).tolist() == [pd.Timedelta("2s")] * 6
+
+
+def test_debug_level_prints_each_message_again_and_counts_it_once(tmp_path):
+    log = load(tmp_path, arc(
+        (0, "ARC->WS1(6) << A-ASSOCIATE-RQ"), (0, "A-ASSOCIATE-RQ[\n  calledAET: WS1\n  callingAET: ARC\n]"), (0, "ARC->WS1(6) >> A-ASSOCIATE-AC"),
+        (0, "ARC->WS1(6): enter state: Sta6 - Association established and ready for data transfer"),
+        (1, "ARC->WS1(6) << 1:C-STORE-RQ[pcid=1, prior=0\n  orig=WS1 >> 9:C-MOVE-RQ\n  cuid=1.2.840.10008.5.1.4.1.1.2 - CT Image Storage\n  iuid=1.2.9 - ?"),
+        (1, "ARC->WS1(6) << 1:C-STORE-RQ Command:\n(0000,0002) UI [1.2.840.10008.5.1.4.1.1.2] AffectedSOPClassUID"),
+        (1, "ARC->WS1(6) << 1:C-STORE-RQ Dataset sending"), (2, "ARC->WS1(6) >> 1:C-STORE-RSP[pcid=1, status=b000H"),
+        (2, "ARC->WS1(6) >> 1:C-STORE-RSP Command:\n(0000,0900) US [45056] Status"), (3, "ARC->WS1(6) << A-ABORT[source: 0 - service-user, reason: 0]"),
+        (3, "ARC->WS1(6): closing Socket[addr=ws1/10.0.0.9,port=104,localport=40000] in 50 ms"),
+        (3, "ARC->WS1(6): close SSLSocket[hostname=10.0.0.9, port=104, Session(1|TLS)]")))
+    assert log.operations[["service", "sop_instance_uid", "modality", "status_code"]].values.tolist() == [["C-STORE", "1.2.9", "CT", "B000"]]
+    assert log.associations[["calling_ae_title", "outcome", "peer_address", "n_stored"]].values.tolist() == [["ARC", "aborted", "10.0.0.9", 1]]
+
+
+def test_console_of_an_archive_and_weasis_are_logs_of_the_same_lines(tmp_path):
+    lines = "ARC<-CT1(1) >> A-ASSOCIATE-RQ", "ARC<-CT1(1) << A-ASSOCIATE-AC", "ARC<-CT1(1) >> A-RELEASE-RQ"
+    console = "".join(f"03:00:0{n},250 INFO  [org.dcm4che3.net.Association] (default task-{n}) {text}\n" for n, text in enumerate(lines))
+    assert load(tmp_path, console).rejected["code"].tolist() == ["NO_DATE"]
+    assert load(tmp_path, console, start_date="2026-11-24").associations["outcome"].tolist() == ["released"]
+    log = load(tmp_path, "".join(f"24.11.2026 03:00:0{n}.250 *INFO* [pool-{n}] org.dcm4che3.net.Association: {text}\n" for n, text in enumerate(lines)))
+    assert log.associations["started_at"].tolist() == [pd.Timestamp("2026-11-24T03:00:00.250Z")] and log.associations["outcome"].tolist() == ["released"]
+
+
 def test_console_of_a_dcm4che_tool_needs_a_start_date(tmp_path):
     text = ("03:00:01,250 INFO  - STORESCU->ARC(1) << A-ASSOCIATE-RQ\n03:00:01,300 INFO  - STORESCU->ARC(1) >> A-ASSOCIATE-AC\n"
             "03:00:02,000 INFO  - STORESCU->ARC(1) << A-RELEASE-RQ\n")
