@@ -15,7 +15,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.filereader import read_partial
 
 import pacs_helpers as pacs
-from pacs_helpers.readers import headerrows, part10
+from pacs_helpers.readers import dicomtext, headerrows, part10, times
 from pacs_helpers.readers.headerrows import WANTED
 
 TAGS = sorted({*WANTED, 0x00400275})
@@ -39,6 +39,8 @@ def ours(files):
 def ours_from_nothing(files):
     part10._MET.known.clear()
     headerrows._SERIES.clear()
+    for remembered in (part10._meta_around, headerrows._own_instants, headerrows._moment, headerrows._shown_raw, dicomtext._shown, times.parse_time):
+        remembered.cache_clear()
     ours(files)
 
 

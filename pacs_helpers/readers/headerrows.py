@@ -258,8 +258,7 @@ def _noted(column, parsed, text, notes):
     if text and (code or instant is None):
         notes.raw[column] = text
     if instant is not None:
-        if notes.precision:
-            notes.precision[:] = [p for p in notes.precision if not p.startswith(column + "=")]
+        notes.precision[:] = [p for p in notes.precision if not p.startswith(column + "=")]
         if precision != "second":
             notes.precision.append(f"{column}={precision}")
     return instant

@@ -10,7 +10,7 @@ from pacs_helpers.readers.elements import walk
 from pacs_helpers.readers.headerrows import OPENED, OWN, WANTED, header_row
 from pacs_helpers.readers.headers import read_headers
 from pacs_helpers.readers.layouts import Layouts
-from pacs_helpers.readers.part10 import read_elements
+from pacs_helpers.readers.part10 import _meta_of, _read_meta, read_elements
 from pacs_helpers.site import Site
 from tests.readers.test_headers import BASE, BIG, DEFLATED, IMPLICIT, ITEM_END, JPEG, PIXELS, SEQUENCE_END, UNDEFINED, dataset, el, implicit, item, part10
 
@@ -107,6 +107,25 @@ def test_a_last_value_far_longer_than_those_before_is_read_whole():
     head, whole = contents[2][:1 << 14], contents[2]
     found = layouts.read(lambda p, n: whole[p:p + n], head, 0, len(whole), (False, False))
     assert found is None or values(found)[end] == [b"2" * 9000]
+
+
+META = {
+    "plain": el(0x00020002, "UI", "1.2.3") + el(0x00020003, "UI", "2.25.1") + el(0x00020010, "UI", "1.2.840"),
+    "no instance": el(0x00020002, "UI", "1.2.3") + el(0x00020010, "UI", "1.2.840"),
+    "its header in a value": el(0x00020002, "UI", b"\2\0\3\0UI\4\0") + el(0x00020003, "UI", "2.25.1"),
+    "its header in the last value": el(0x00020010, "UI", "1.2.840") + el(0x00020013, "SH", b"ab\2\0\3\0UI\2\0cd"),
+    "twice": el(0x00020003, "UI", "2.25.1") + el(0x00020003, "UI", "2.25.2") + el(0x00020010, "UI", "1.2.840"),
+    "around it twice": el(0x00020010, "UI", "1.2.8") + el(0x00020003, "UI", "2.25.2") + el(0x00020010, "UI", "1.2.840"),
+    "long form cut short": b"\2\0\1\0OB\0\0" + el(0x00020003, "UI", "2.25.1") + el(0x00020010, "UI", "1.2.840"),
+}
+
+
+@pytest.mark.parametrize("name", META)
+@pytest.mark.parametrize("wrong", [0, -8, 8, 1, 60])
+def test_meta_information_is_that_of_a_walk_wherever_its_instance_lies(name, wrong):
+    meta = META[name]
+    head = bytes(128) + b"DICM" + el(0x00020000, "UL", pack("<L", max(0, len(meta) + wrong))) + meta + dataset()
+    assert _meta_of(head, 132) == _meta_of(head, 132) == _read_meta(head, 132)
 
 
 def test_any_changed_byte_and_any_cut_of_a_known_file_is_read_as_the_walk_reads_it():
