@@ -27,8 +27,8 @@ def plain_columns(plain, site, place):
     nothing, filled = empty_texts(n, pa.StringArray), {name: piece for name, piece in block.pieces.items() if block.length[piece].any()}
     taken = block.take(np.concatenate([*filled.values(), np.empty(0, int)]))
     columns = {**dict.fromkeys(block.pieces, nothing), **{name: taken.slice(i * n, n) for i, name in enumerate(filled)}, **block.columns, **block.notes()}
-    columns |= {"direction": nothing, "peer": nothing, "_found": nothing, "received_at": np.full(n, MISSING), "source_offset": plain.starts[plain.first[message]] + place,
-                "_is_half": (plain.has_start != plain.has_end)[message], "_digest": pa.nulls(n, pa.binary()), "_stop": plain.stops[message] + place}
+    columns |= {**dict.fromkeys(("direction", "peer", "_found", "_digest"), nothing), "received_at": np.full(n, MISSING), "source_offset": plain.starts[plain.first[message]] + place,
+                "_is_half": (plain.has_start != plain.has_end)[message], "_stop": plain.stops[message] + place}
     keep = ~plain.is_slow[message]
     if not keep.all():
         mask = pa.array(keep)

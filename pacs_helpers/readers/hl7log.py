@@ -48,7 +48,7 @@ def gather_messages(path, *, site, executor=None):
     if len(messages):
         numbers = np.concatenate(numbers)
         first = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
-        found = _digests_of(messages, pa.chunked_array(digests), np.concatenate(stops), first)
+        found = [bytes.fromhex(digest) for digest in _digests_of(messages, pa.chunked_array(digests), np.concatenate(stops), first)]
         messages["_digest"] = pd.Series(found, dtype=object).iloc[numbers].to_numpy()
     return HL7Log(messages, rejected, sources)
 
@@ -210,7 +210,7 @@ def find_repeats(messages, numbers, digests_of):
 def _digests_of(messages, digests, stops, rows):
     """The digests of the messages of these rows; those that are missing are made of their bytes in the file."""
     found = digests.take(pa.array(rows)).to_pylist()
-    missing = [i for i, digest in enumerate(found) if digest is None]
+    missing = [i for i, digest in enumerate(found) if not digest]
     files, starts = (messages[name].iloc[rows[missing]] for name in ("source_file", "source_offset"))
     for file, spans in groupby(zip(files, missing, starts, stops[rows[missing]].tolist()), key=lambda span: span[0]):
         data, at, blocks = b"", 0, iter(Blocks(file, is_hashed=False))

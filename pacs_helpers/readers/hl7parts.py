@@ -23,9 +23,8 @@ from .times import parse_time
 
 CAPTURES = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")    # pcap, pcapng
 CHUNK_BYTES = 1 << 22
-RANGE_BYTES = 1 << 25       # a longer file is read in several parts
+RANGE_BYTES = 1 << 24       # a longer file is read in several parts
 FEWEST = 20                 # plain messages in a chunk that are worth columns of their own
-_LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
 HERE = [c for c in MESSAGES if c not in ("source_file", "accession_number")] + ["_found", "_digest", "_stop", "_is_half"]
 REASONS = {
     "NOT_HL7": "no HL7 segment but the log's own words or text of another kind; nothing to do if that is what it is",
@@ -89,7 +88,7 @@ def read_part(unit):
 def _pack(part):
     """Nothing; packs the texts of a part into one run of bytes, which leaves no gaps in memory and is handed over as it is. Columns without any are left out: there are many."""
     whole = {name: pa.concat_arrays(pieces) if isinstance(pieces[0], pa.Array) else np.concatenate(pieces) for name, pieces in part.columns.items() if pieces}
-    texts = {name: column.cast(_LARGE[column.type]) for name, column in whole.items() if isinstance(column, pa.Array)}
+    texts = {name: column.cast(pa.large_string()) for name, column in whole.items() if isinstance(column, pa.Array)}
     packed = pa.record_batch({name: column for name, column in texts.items() if column.buffers()[2].size})
     part.columns, part.schema, part.texts = {name: column for name, column in whole.items() if name not in texts}, packed.schema, packed.serialize().to_pybytes()
 
@@ -98,7 +97,7 @@ def unpack(part):
     """The columns of a part that read_part gave, with HERE."""
     nothing = empty_texts(len(part.columns["source_offset"]))
     batch = pa.ipc.read_record_batch(part.texts, part.schema)
-    return {**dict.fromkeys(HERE, nothing), "_digest": pa.nulls(len(nothing), pa.large_binary()), **part.columns, **dict(zip(part.schema.names, batch.columns))}
+    return {**dict.fromkeys(HERE, nothing), **part.columns, **dict(zip(part.schema.names, batch.columns))}
 
 
 def _new_part(file, site, n_before=0):
@@ -210,8 +209,6 @@ def _add_columns(part, columns):
 
 def _column(name, values):
     kind = MESSAGES[name][0] if name in MESSAGES else TEXT
-    if name == "_digest":
-        return pa.array(values, pa.binary())
     if kind == TEXT and name not in ("_stop", "_is_half"):
         return pa.array([v or "" for v in values], pa.string())
     if kind == INSTANT:
@@ -237,7 +234,7 @@ def rows_of(message, site, is_utf8, place):
     segments, codes = decode_message(message, is_utf8=is_utf8)
     received_at, code, direction, peer = _read_words(message.words, site.time_zone)
     rows = message_rows(segments, [*codes, code] if code else codes, zone=site.time_zone, status=lambda word: site.status(word) if word else "")
-    digest = hashlib.sha256("\r".join(segments).encode("utf-8", "surrogatepass")).digest()[:16]
+    digest = hashlib.sha256("\r".join(segments).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     for row in rows:
         row.update(received_at=received_at, direction=direction, peer=peer, source_offset=place(message.offset), _digest=digest, _stop=0,
                    _found=" ".join(message.codes), _is_half=message.has_start != message.has_end)
@@ -247,7 +244,7 @@ def rows_of(message, site, is_utf8, place):
 def digest_of(raw):
     """The `_digest` of a plain message, of its bytes with or without its frame."""
     raw = raw.strip(b"\r\n\x0b\x1c")
-    return hashlib.sha256(_ENDS.sub(b"\r", raw) if b"\n" in raw or b"\r\r" in raw else raw).digest()[:16]
+    return hashlib.sha256(_ENDS.sub(b"\r", raw) if b"\n" in raw or b"\r\r" in raw else raw).hexdigest()[:32]
 
 
 def read_frames(frames, site):
@@ -264,7 +261,7 @@ def read_frames(frames, site):
         plain.is_slow |= (plain.places != starts[holders]) | (plain.stops != starts[holders + 1]) | ~plain.has_end
         if not plain.is_slow.all():
             columns = plain_columns(plain, site, 0)
-            columns["_digest"] = pa.array([digest_of(raw[i]) for i in number_at(columns["source_offset"]).tolist()], pa.binary())
+            columns["_digest"] = pa.array([digest_of(raw[i]) for i in number_at(columns["source_offset"]).tolist()], pa.string())
             is_read[holders[~plain.is_slow]] = True
     faults = []
     for i in np.flatnonzero(~is_read).tolist():
