@@ -157,7 +157,8 @@ def _eliminate(record, store, name):
     sharing = _holders(lines)
     if sharing.bit_count() <= len(lines):
         return
-    owners = [s for s in record.closed if s.bit & sharing and set(lines).issuperset(getattr(s, name))]
+    known = set(lines)
+    owners = [s for s in record.closed if s.bit & sharing and known.issuperset(getattr(s, name))]
     if len(owners) != len(lines):
         return
     owned = sum([s.bit for s in owners])
