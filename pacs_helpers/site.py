@@ -18,10 +18,13 @@ STATUS_WORDS = {"final": "F", "preliminary": "P", "prelim": "P", "corrected": "C
 FIXED_ZONES = {"EST": "'America/New_York', or 'America/Panama'", "MST": "'America/Denver', or 'America/Phoenix'"}
 SH_LENGTH = 16      # Accession Number is VR SH, PS3.5 table 6.2-1
 RIS_FIELDS = ("date_order", *(c.removesuffix("_at") if c.removesuffix("_at") in MILESTONES else c for c in EXAMS if not c.startswith("source_") and c not in ("raw", "precision", "problems")))
-TRANSFER_FIELDS = ("date_order", "size_unit", "started", "ended", "calling_ae_title", "called_ae_title", "peer_address", "n_stored", "n_failed", "n_bytes", "duration", "status",
+TRANSFER_FIELDS = (
+    "date_order", "size_unit", "duration_unit", "started", "ended", "calling_ae_title", "called_ae_title", "peer_address", "n_instances", "n_stored", "n_failed", "n_bytes", "duration", "status",
                    "reason", "sop_instance_uid", "modality")
 SIZE_UNITS = {"bytes": 1, "kB": 10**3, "KiB": 1 << 10, "MB": 10**6, "MiB": 1 << 20, "GB": 10**9, "GiB": 1 << 30}
+DURATION_UNITS = {"ms": 0.001, "s": 1, "min": 60, "h:min": 60}
 DATE_ORDERS = ("day first", "month first")
+OPTIONS = {"date_order": DATE_ORDERS, "size_unit": tuple(SIZE_UNITS), "duration_unit": tuple(DURATION_UNITS)}      # of a map of columns
 _KEYS = {
     "": {"name": str, "time_zone": str, "accession": dict, "ae_titles": dict, "statuses": dict, "targets": dict, "working_hours": dict, "ris": dict, "transfers": dict, "audit": dict},
     "accession": {"hl7_field": str, "strip_prefixes": list, "ignore_leading_zeros": bool},
@@ -60,8 +63,7 @@ class Site:
             raise TableError(f"time_zone: '{self.time_zone}' has no summer time; write a place instead, such as {FIXED_ZONES[self.time_zone]}.")
         base = self.hl7_field.removesuffix(".1")
         for export in (self.ris, self.transfers):
-            if export.get("date_order", DATE_ORDERS[0]) not in DATE_ORDERS:
-                raise TableError(f"date_order: '{export['date_order']}' is not one of {', '.join(DATE_ORDERS)}.")
+            check_options(export, "")
         if base != "auto" and base not in ACCESSION_FIELDS:
             raise TableError(f"hl7_field: '{self.hl7_field}' is not 'auto' or one of {', '.join(ACCESSION_FIELDS)}."
                              f"{nearest(self.hl7_field, ACCESSION_FIELDS)}")
@@ -116,6 +118,13 @@ class Site:
     def ae_name(self, ae_title):
         """What people call the system behind an AE title; the title itself when site.toml does not say."""
         return self.ae_titles.get(ae_title, {}).get("name", ae_title)
+
+
+def check_options(columns, where="columns: "):
+    """Nothing; TableError when an option of a map of columns has a value that is none."""
+    for option, allowed in OPTIONS.items():
+        if columns.get(option) not in (None, *allowed):
+            raise TableError(f"{where}{option} '{columns[option]}' is not one of {', '.join(allowed)}." if where else f"{option}: '{columns[option]}' is not one of {', '.join(allowed)}.")
 
 
 def require_site(site):

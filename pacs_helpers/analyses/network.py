@@ -57,9 +57,9 @@ def summarize_links(operations, associations):
     table = held.join(_add_up(stores, PAIR).set_index(PAIR), how="outer").sort_index()
     counts = [*held.columns, "n_instances", "n_failed", "n_sized"]
     table[counts] = table[counts].fillna(0)
-    table["n_bytes"] = table["n_bytes"].mask(table["n_instances"] == 0, 0)
-    flow = _flow(stores[~stores["association_id"].isin(associations.loc[is_ambiguous, "association_id"])])
-    timed = _timed(stores, associations[~is_ambiguous])
+    table["n_bytes"] = table["n_bytes"].mask((table["n_instances"] == 0) & table["n_bytes"].isna(), 0)
+    flow = _flow(stores[~_is_untimed(stores) & ~stores["association_id"].isin(associations.loc[is_ambiguous, "association_id"])])
+    timed = _timed(stores, associations[~is_ambiguous & ~_is_untimed(associations)])
     waited, carried = (rows.groupby(PAIR)[["seconds", "n_stored", "n_bytes", "slack"]].sum() for rows in (timed, timed[timed["is_sized"]]))
     known = stores[stores["n_bytes"].notna()].groupby(PAIR)[["n_bytes", "slack"]].sum()
     table = table.assign(
@@ -70,13 +70,20 @@ def summarize_links(operations, associations):
     return conform(table.drop(columns="n_sized").reset_index(), LINK_RATES)
 
 
+def _is_untimed(table):
+    """Whether the times of a row are too coarse or too odd to give a duration."""
+    return table["problems"].str.contains("NO_SECONDS|NO_TIME_OF_DAY|END_BEFORE_START") if "problems" in table else pd.Series(False, index=table.index)
+
+
 def _stores(operations):
     require_columns(operations, NEEDED, "operations")
     stores = operations[operations["service"] == "C-STORE"]
     is_failed = stores["status_category"].isin(["Failure", "Cancel"])
     n_bytes = stores["n_bytes"].mask(is_failed)
     slack = (stores["n_bytes_source"].eq("mb_rounded") & n_bytes.notna()).astype("int64") * ROUNDED_TO
-    n = stores["n_instances"].fillna(1) if "n_instances" in stores else pd.Series(1, index=stores.index, dtype="Int64")
+    n = pd.Series(1, index=stores.index, dtype="Int64")
+    if "n_instances" in stores:     # 0 where a list tells how much was sent and not how many
+        n = stores["n_instances"].fillna(n.mask(stores["problems"].str.contains("NO_COUNT"), 0))
     return stores.assign(n_stored=n.mask(is_failed, 0), n_failed=n.where(is_failed, 0), n_sized=n.mask(is_failed | n_bytes.isna(), 0), is_failed=is_failed, n_bytes=n_bytes, slack=slack)
 
 
@@ -95,7 +102,7 @@ def _add_up(stores, keys):
     rows = stores.groupby(keys, dropna=False).agg(
         n_instances=("n_stored", "sum"), n_failed=("n_failed", "sum"), n_sized=("n_sized", "sum"))
     total = stores[stores["n_bytes"].notna()].groupby(keys, dropna=False)["n_bytes"].sum().reindex(rows.index)
-    rows["n_bytes"] = total.mask(rows["n_instances"] == 0, 0)
+    rows["n_bytes"] = total.mask((rows["n_instances"] == 0) & total.isna(), 0)
     source = stores["n_bytes_source"].astype("str").where(stores["n_bytes"].notna(), "missing")
     stored = stores[~stores["is_failed"]].assign(source=source)
     words = stored.groupby([*keys, "source"], dropna=False)["n_stored"].sum().reset_index("source")

@@ -86,7 +86,7 @@ def read_file(unit):
         wire.rejected.append(reject(file, n_bytes, 0, *read_fault(file, error)))
     wire.close()
     associations, operations = table_rows(wire.record)
-    steps = [step_row(operation, site.time_zone) for operation in wire.record.operations if getattr(operation, "data_set", None)]
+    steps = [step_row(operation, site.time_zone) for operation in wire.record.operations if operation.is_kept]
     rows = {"associations": associations, "operations": operations, "messages": wire.messages, "steps": steps, "rejected": wire.rejected}
     n_rows = len(associations) + sum(len(batch["source_offset"]) for _, batch in wire.messages)
     return {**rows, "sources": [source_row(file, n_bytes=n_bytes, n_bytes_in_rows=wire.counts["rows"], n_bytes_rejected=sum(r["n_bytes"] for r in wire.rejected),

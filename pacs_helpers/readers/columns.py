@@ -9,14 +9,13 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from ..site import DATE_ORDERS, SIZE_UNITS
+from ..site import DATE_ORDERS, OPTIONS, check_options
 from ..tables import INSTANT, TableError, nearest
 from .account import list_files, reject
 from .delimited import read_records
 from .times import local_to_utc, parse_time
 
 SAMPLE = 500                # records that a proposal looks at
-OPTIONS = ("date_order", "size_unit")
 TIME_WORDS = r"(?:[ _]?(?:date(?:[ _/&]*time)?|time|dt|dttm|datetime|timestamp|at|on))"
 _DATE = re.compile(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})(?:[T ,]+(\d{1,2}):(\d\d)(?::(\d\d)(?:\.\d+)?)?(?: ?([AP])\.?M\.?)?)?\s*", re.I)
 _COMPACT = re.compile(r"\d{8}(?:\d{4}(?:\d\d)?)?(?:[+-]\d{4})?")
@@ -34,9 +33,11 @@ class Form(NamedTuple):
     words: dict
     fields: tuple
     times: frozenset
+    span: tuple             # the two of them that should come in this order
     ids: frozenset
     distinct: str           # the field whose values seldom come twice
     needed: tuple
+    least_cover: float = 0  # of the header by the words of a time
 
 
 def check_map(wanted, form):
@@ -44,14 +45,13 @@ def check_map(wanted, form):
     if not isinstance(wanted, dict):
         raise TableError(f"columns: {{field: header}} is needed, such as {{'{form.needed[0]}': 'its header'}}.")
     for field, header in wanted.items():
-        if field not in form.fields:
+        if field and field not in form.fields:
             raise TableError(f"columns: '{field}' is no field of {form.thing}.{nearest(field, form.fields)}")
-        if not isinstance(header, str) and not (field in form.times and isinstance(header, (list, tuple)) and len(header) == 2):
+        if field and not isinstance(header, str) and not (field in form.times and isinstance(header, (list, tuple)) and len(header) == 2):
             raise TableError(f"columns: '{field}' needs one header" + (", or a list of two: of its date and of its time." if field in form.times else "."))
-    if not set(wanted) - set(OPTIONS):
+    if not set(wanted) - {*OPTIONS, ""}:
         raise TableError(f"columns: nothing says which column is what; propose_columns(path) makes a map to check, for [{form.section}] in site.toml.")
-    if wanted.get("date_order", DATE_ORDERS[0]) not in DATE_ORDERS:
-        raise TableError(f"columns: date_order '{wanted['date_order']}' is not one of {', '.join(DATE_ORDERS)}.")
+    check_options(wanted)
     if not {*form.needed} & {*wanted}:
         raise TableError(f"columns: no header is named for {form.needed[0]}, by which {form.thing} is known; add it to the map.")
 
@@ -60,7 +60,7 @@ def read_columns(file, wanted, form, zone):
     """`(DataFrame of the fields, Records)` of a file: instants as `field_at`, `problems`, `raw` of what is shown otherwise, `precision`, `source_offset`."""
     found = read_records(file)
     names = unique_names(found.header)
-    missing = [name for field, header in wanted.items() if field not in OPTIONS for name in _headers(header) if name not in names and name not in found.header]
+    missing = [name for field, header in wanted.items() if field not in (*OPTIONS, "") for name in _headers(header) if name not in names and name not in found.header]
     if found.header and missing:
         reason = f"no column '{missing[0]}'.{nearest(missing[0], names)} It has: {', '.join(names)}"
         found = found._replace(rows=[], n_in_rows=0, n_framing=0, rejected=[reject(file, 0, found.n_bytes, "MISSING_COLUMN", reason)])
@@ -81,7 +81,7 @@ def _fields(found, names, wanted, form, zone):
     codes, raw, precision = [list(found.codes) for _ in found.rows], [{} for _ in found.rows], [[] for _ in found.rows]
     table = {"source_offset": [at for at, _ in found.rows]}
     for field, header in wanted.items():
-        if field in OPTIONS:
+        if field in (*OPTIONS, ""):
             continue
         if any(name not in names for name in _headers(header)):     # it stands twice, and nobody has said which is meant
             for own in codes:
@@ -109,13 +109,22 @@ def _fields(found, names, wanted, form, zone):
                 if code:
                     raw[i][field] = str(values[i])
     return pd.DataFrame({**table, "problems": [" ".join(dict.fromkeys(c)) for c in codes], "raw": [json.dumps(r, ensure_ascii=False) if r else "" for r in raw],
-                         "precision": [" ".join(p) for p in precision]}).astype({c: INSTANT for c in table if c.endswith("_at")})
+                         "precision": [" ".join(p) for p in precision]}).astype({c: INSTANT for c in table if c.endswith("_at")}).pipe(_flag_backward, form)
+
+
+def _flag_backward(table, form):
+    """`table` with END_BEFORE_START on rows that end before they start: an exam over midnight with one date, or two clocks."""
+    start, end = (f"{field}_at" for field in form.span)
+    if start in table and end in table:
+        backward = (table[end] < table[start]).to_numpy()
+        table["problems"] = [f"{text} END_BEFORE_START".strip() if wrong else text for text, wrong in zip(table["problems"], backward)]
+    return table
 
 
 def _with_clock(date, clock):
     """The text of a date and the time of day that stands in a column of its own."""
-    day = f"{date:%Y-%m-%d}" if isinstance(date, datetime) else str(date).strip()
-    text = f"{clock:%H:%M:%S}" if isinstance(clock, datetime) else str(clock).strip()
+    day = f"{date:%Y-%m-%d}" if isinstance(date, datetime) else re.sub(r"[T ]0?0:00(:00(\.0+)?)?$", "", str(date).strip())
+    text = f"{clock:%H:%M:%S}" if isinstance(clock, datetime) else re.sub(r"^(1899-12-3[01]|1900-01-0[01])[T ]", "", str(clock).strip())       # day 0 of databases and Excel
     found = _CLOCK.fullmatch(text)
     if not day or not found:
         return f"{day} {text}".strip()
@@ -147,9 +156,9 @@ def _instants(values, order, zone):
 
 
 def _is_day_first(found):
-    """Whether the dates that `_DATE` found have the day first, as all with dots do and those with a first number above 12; None when they do not tell."""
-    pairs = [(int(f[1]), int(f[3]), f[2]) for f in found if f and len(f[1]) <= 2]
-    is_day, is_month = any(a > 12 or mark == "." for a, _, mark in pairs), any(b > 12 for _, b, mark in pairs if mark != ".")
+    """Whether the dates that `_DATE` found have the day first, as a first number above 12 shows; None when they do not tell. With dots all have."""
+    pairs = [(int(f[1]), int(f[3])) for f in found if f and len(f[1]) <= 2 and len(f[4]) == 4 and f[2] != "."]
+    is_day, is_month = any(a > 12 for a, _ in pairs), any(b > 12 for _, b in pairs)
     return is_day if is_day != is_month else None
 
 
@@ -168,10 +177,10 @@ def _instant(value, found, day_first, zone):
         year, month, day = first, second, third
     elif len(third) != 4:
         return None, "", "TWO_DIGIT_YEAR"
-    elif day_first is None and first != second:
+    elif day_first is None and first != second and found[2] != ".":
         return None, "", "DATE_AMBIGUOUS"
     else:
-        year, month, day = third, *((second, first) if day_first else (first, second))
+        year, month, day = third, *((second, first) if day_first or found[2] == "." else (first, second))
     hours = int(hour or 0) % 12 + 12 * (half.upper() == "P") if half else int(hour or 0)
     return parse_time(f"{year}{int(month):02}{int(day):02}" + (f"{hours:02}{minute}{seconds or ''}" if hour else ""), zone)
 
@@ -180,20 +189,18 @@ def propose(path, forms, *, write_to=None):
     """DataFrame(field, header, share_filled, evidence) of which column of an export is what, by the one of `forms` that fits best."""
     files, _ = list_files(path)
     found = read_records(sorted(files)[0])
-    if not found.header:
-        raise TableError(f"path: {files[0]} holds no table: {found.rejected[0]['reason']}.")
+    if not found.header or not all(str(name).isprintable() for name in found.header):
+        raise TableError(f"path: {files[0]} holds no table: {found.rejected[0]['reason'] if found.rejected else 'its first line is no header'}.")
     names, rows = unique_names(found.header), [values for _, values in found.rows[:SAMPLE]]
     columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
     form, proposal = max(((form, _assign(form, columns)) for form in forms), key=lambda pair: (bool({*pair[0].needed} & {*pair[1]}), len(pair[1])))
     taken = {name for _, header, *_ in proposal.values() for name in _headers(header)}
-    dates = [_DATE.fullmatch(v.strip()) for row in rows for v in row if isinstance(v, str)]
-    if proposal and (day_first := _is_day_first(dates)) is not None:
-        n = sum(bool(f and len(f[1]) <= 2) for f in dates)
-        proposal["date_order"] = "date_order", DATE_ORDERS[not day_first], n / len(dates), "some of the dates can only be read so; all columns of an export are taken to be alike"
-    unit = re.search(r"\b[kmg]i?b\b", proposal["n_bytes"][1], re.I) if "n_bytes" in proposal else None
-    if unit:
-        name = next(name for name in SIZE_UNITS if name.casefold() == unit[0].casefold())
-        proposal["size_unit"] = "size_unit", name, None, "the header of n_bytes says so; kB, MB and GB are powers of 1,000 here, KiB, MiB and GiB of 1,024"
+    timed = {name: _is_day_first([_DATE.fullmatch(v.strip()) for v in columns[name] if isinstance(v, str)])
+             for field, header, *_ in proposal.values() if field in (*form.times, "patient_birth_date") for name in _headers(header)}
+    orders = {order for order in timed.values() if order is not None}
+    if len(orders) == 1:
+        proof = next(name for name, order in timed.items() if order is not None)
+        proposal["date_order"] = "date_order", DATE_ORDERS[not orders.pop()], None, f"dates of '{proof}' can only be read so; all columns of an export are taken to be alike"
     if not proposal:
         raise TableError(f"path: no header of {files[0]} names a field of an exam in English; it has: {', '.join(names)[:200]}. Write [{form.section}] by hand: {', '.join(form.words)}.")
     rest = [("", name, None, f"not known by this name; if it is needed, give it a field in [{form.section}] by hand") for name in names if name not in taken]
@@ -205,18 +212,34 @@ def propose(path, forms, *, write_to=None):
 
 def _assign(form, columns):
     """`{field: (field, header, share filled, evidence)}`, each column given once, the best first."""
-    scored = sorted(((*_score(form, field, name, values), field, name) for name, values in columns.items() for field in form.words), key=lambda s: -s[0])
+    paired = _with_dates(columns)
+    scored = sorted(((*_score(form, field, name, values), field, name) for name, (_, values) in paired.items() for field in form.words), key=lambda s: -s[0])
     proposal, taken = {}, set()
     for score, share, evidence, field, name in scored:
         if score > 0 and field not in proposal and name not in taken:
-            proposal[field] = (field, name, share, evidence)
+            header = paired[name][0]
+            proposal[field] = (field, header, share, evidence + ("; date and time of day stand in two columns" if isinstance(header, list) else ""))
             taken.add(name)
-    for field, name, share, evidence in [*proposal.values()]:
-        clock = re.sub("(?i)date", lambda m: "TIME" if m[0].isupper() else "Time" if m[0][0].isupper() else "time", name)
-        if field in form.times and clock != name and clock in columns and clock not in taken and _looks(columns[clock], _CLOCK) > 0.5:
-            proposal[field] = (field, [name, clock], share, evidence + "; the time of day stands in a column of its own")
-            taken.add(clock)
     return proposal
+
+
+def _with_dates(columns):
+    """`columns`, those of times of day together with their date: that of the same name, else the nearest before them, else the only one."""
+    is_clock = {name: _looks([v if ":" in str(v) or "time" in _words(name) else "" for v in values], _CLOCK) > 0.5 for name, values in columns.items()}
+    dates = [name for name, values in columns.items() if not is_clock[name] and _looks(values, _DATE, _COMPACT) > 0.5
+             and not any(_DATE.fullmatch(str(v).strip()) and _DATE.fullmatch(str(v).strip())[5] for v in values if not isinstance(v, datetime))]
+    paired, names, used = {}, list(columns), set()
+    for at, name in enumerate(names):
+        alike = [d for d in dates if _words(d).replace("date", "") == _words(name).replace("time", "")]
+        date = next(iter(alike or [d for d in reversed(names[:at]) if d in dates] or (dates if len(dates) == 1 else [])), None)
+        if is_clock[name] and date:
+            used.add(date)
+            paired[name] = [date, name], [_with_clock(*both) for both in zip(columns[date], columns[name], strict=True)]
+    return {name: paired.get(name, (name, values)) for name, values in columns.items() if name not in used}
+
+
+def _words(name):
+    return re.sub(r"#\d+$", "", name).casefold().replace("_", " ").strip()
 
 
 def _looks(values, *patterns):
@@ -228,7 +251,7 @@ def _looks(values, *patterns):
 def _score(form, field, name, values):
     """`(score, share of filled values, evidence)` of a column as a field; score 0 when its header or its values say otherwise."""
     is_time = field in form.times
-    words = re.sub(r"#\d+$", "", name).casefold().replace("_", " ").strip()
+    words = _words(name)
     hit = re.fullmatch(rf"(?:{form.words[field]}){TIME_WORDS + '*' if is_time else ''}", words) or re.search(rf"\b(?:{form.words[field]})\b", words)
     filled = [v for v in values if isinstance(v, datetime) or str(v).strip()]
     share = len(filled) / len(values) if values else 0.0
@@ -236,7 +259,7 @@ def _score(form, field, name, values):
     covers = len(hit.group()) / len(words) if hit else 0
     if not is_time and field != "patient_birth_date" and re.search(rf"[ ]{TIME_WORDS.replace('[ _]?', '')}$", words):
         return 0, share, ""     # an order's time is no order
-    if covers < (0 if is_time else 0.5) or not hit or filled and is_time != (looks > 0.5) and field not in (*form.ids, "patient_birth_date"):
+    if covers < (form.least_cover if is_time else 0.5) or not hit or filled and is_time != (looks > 0.5) and field not in (*form.ids, "patient_birth_date"):
         return 0, share, ""
     distinct = len(set(map(str, filled))) / len(filled) if filled else 0
     if field == form.distinct and distinct < 0.5:
@@ -252,4 +275,5 @@ def _write(site_file, table, section):
     if re.search(rf"(?m)^\s*\[{section}\]", text):
         raise TableError(f"write_to: {site_file} has a [{section}] table; change it there or take it out first.")
     lines = "".join(f"{field} = {json.dumps(header, ensure_ascii=False)}\n" for field, header in zip(table["field"], table["header"]) if field)
-    site_file.write_text(f"{text.rstrip()}\n\n[{section}]".ljust(32) + f"# which column of the export is what; check each\n{lines}", encoding="utf-8", newline="\n")
+    heading = f"[{section}]".ljust(32) + "# which column of the export is what; check each"
+    site_file.write_text(f"{text.rstrip()}\n\n{heading}\n{lines}", encoding="utf-8", newline="\n")

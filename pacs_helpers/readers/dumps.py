@@ -14,7 +14,9 @@ from .part10 import Elements
 _LINE = re.compile(rb"(?P<indent>[ \t]*)(?:\d+: ?)?(?P<deep>>*) ?\((?P<group>[0-9A-Fa-f]{4}), ?(?P<element>[0-9A-Fa-f]{4})\) (?P<rest>[^\r\n]*)")
 _ITEM = re.compile(rb"[ \t]*(?:\d+: ?)?(?:(?P<deep>>+) ?I(?:TEM|tem) #|-{9}\s*$)")
 _HEADING = re.compile(rb"\s*(?:#.*|\$dcmtk.*|Dataset\.file_meta -+)?\s*$", re.S)
-_FILE, _DATA_SET = re.compile(rb"# Dicom-File-Format|Dataset\.file_meta -"), re.compile(rb"# Dicom-Data-Set")
+_FILE, _DATA_SET = re.compile(rb"# Dicom-File-Format|# dcmdump \(\d+/\d+\)|Dataset\.file_meta -"), re.compile(rb"# Dicom-Data-Set")
+_PRINTED_BY_DCMDUMP = re.compile(rb"(?m)^ *\([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}\) .*# *\d+, *\d+ \S+\s*$")
+_VALUE_END = re.compile(rb".*\](?: *# *\d+, *\d+ \S+)?\s*$", re.S)
 _AFTER_VR = re.compile(rb"(?P<vr>[A-Za-z?]{2})(?: #-?\d+)?(?: +(?P<value>.*?))?(?: *# *\d+, *\d+ \S+)? *$")
 _AFTER_NAME = re.compile(rb".*?(?:(?P<n>\d+) item\(s\) ----|\b(?P<vr>[A-Z]{2}(?: or [A-Z]{2})?): ?(?P<value>.*?)) *$")
 _MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", ""))
@@ -26,6 +28,7 @@ _SYNTAXES = {"LittleEndianImplicit": "ImplicitVRLittleEndian", "LittleEndianExpl
              "JPEGLossless:Non-hierarchical-1stOrderPrediction": "JPEGLosslessSV1", "JPEG2000LosslessOnly": "JPEG2000Lossless"}
 _UIDS = {word: uid for uid, entry in UID_dictionary.items() for word in (entry[0], entry[4]) if word}
 _NOT_DICOM = "NOT_DICOM", "a dump that names no study, series or image"
+_PIECES = "NOT_DICOM", "single elements picked from a dump: which are nested, and which belong together, is not told; dump whole data sets, or convert them with dcm2json"
 
 
 class _Line(NamedTuple):
@@ -44,14 +47,23 @@ def is_dump(head):
     return bool(found and (_AFTER_VR.match(found["rest"]) or _AFTER_NAME.match(found["rest"])))
 
 
+def has_elements(head):
+    """Whether lines of a dump stand in `head` behind something else: a prompt, a quotation mark, a log's prefix."""
+    return bool(re.search(rb"\([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}\) [A-Z]{2} (?:\[|=|#)", head))
+
+
 def read_objects(data):
     """`(offset, n_bytes, Elements or None, None or (code, reason))` of each data set dumped in `data`, one by one.
 
-    A value that the dump shortens is left out (TRUNCATED). In a dump of pydicom, and in one saved as UTF-16, text is Unicode already.
+    A value that the dump shortens is left out (TRUNCATED), and one that stands twice in a data set (DUPLICATE_TAG). In a dump of pydicom, and in one
+    saved as UTF-16, text is Unicode already.
     """
     text, place = _as_utf8(data)
+    if _PRINTED_BY_DCMDUMP.search(text) and b"# Dicom-Data-Set" not in text:
+        yield 0, len(data), None, _PIECES
+        return
     is_named = bool(re.search(rb"(?m)^ *\([0-9A-Fa-f]{4}, ?[0-9A-Fa-f]{4}\) .*(?: [A-Z]{2}: |item\(s\) ----)", text))
-    objects = _objects(_lines(text, is_named))
+    objects = _objects(_lines(text, is_named), is_named)
     ends = [place(lines[0].at) for lines in objects[1:]] + [len(data)]
     for start, end, lines in zip([0, *ends], ends, objects, strict=False):
         elements = _elements(lines, b"ISO_IR 192" if is_named or data[:2] in _UTF_16 else None)
@@ -70,39 +82,49 @@ def _as_utf8(data):
 def _lines(text, is_named):
     """The lines that say something, in order; `is_named` when an element's name stands before its value."""
     is_marked = bool(re.search(rb"(?m)^(?:\d+: ?)?>+ ?[(I]|\) [A-Z]{2} #-?\d+ ", text))
-    n_open, base, at = 0, None, 0
+    n_open, n_items, base, at, is_inside = 0, [], None, 0, False
     for line in text.splitlines(keepends=True):
         start, at = at, at + len(line)
+        if is_inside:       # a value of several lines, which may look like anything
+            is_inside = not _VALUE_END.match(line)
+            continue
         found = _LINE.match(line)
         if not found:
             if item := _ITEM.match(line):
-                yield _Line(start, "item", len(item["deep"] or b">"))
+                yield _Line(start, "item", len(item["deep"] or b">") if is_marked else max(len(n_items), 1))
+                if n_items and not item["deep"]:
+                    n_items[-1] -= 1
+                    while n_items and not n_items[-1]:
+                        n_items.pop()
             elif _FILE.match(line) or _DATA_SET.match(line):
                 n_open = 0
                 yield _Line(start, "file" if _FILE.match(line) else "data set")
             continue
         tag, indent = int(found["group"] + found["element"], 16), len(found["indent"])
         base = indent if base is None else base
-        depth = len(found["deep"]) if is_marked else (indent - base + 2) // 3 if is_named else max(n_open, int(indent > base))
+        depth = len(found["deep"]) if is_marked else max((indent - base + 2) // 3, len(n_items)) if is_named else max(n_open, int(indent > base))
         if tag in (ITEM, ITEM_END, SEQUENCE_END):
             n_open -= tag == SEQUENCE_END and n_open > 0
             yield _Line(start, "item", depth)
         elif parts := (_AFTER_NAME if is_named else _AFTER_VR).match(found["rest"]):
-            vr = parts["vr"] or b"SQ"
+            vr, value = parts["vr"] or b"SQ", parts["value"] or b""
             n_open += vr == b"SQ"
-            yield _Line(start, "element", depth, tag, vr, _printed(parts["value"] or b"", vr) if is_named else _bracketed(parts["value"] or b"", tag))
+            if vr == b"SQ" and is_named and (n := int(parts["n"] or 0)):
+                n_items.append(n)
+            is_inside = value.startswith(b"[") and b"]" not in value and not value.endswith(b"...") and not is_named and not is_marked
+            yield _Line(start, "element", depth, tag, vr, _printed(value, vr) if is_named else _bracketed(value))
 
 
-def _objects(lines):
-    """The lines of each data set; one ends where a file or data set is announced, or a tag comes again."""
-    objects, tags = [[]], set()
+def _objects(lines, is_sorted):
+    """The lines of each data set; one ends where a file or data set is announced, or, in a dump that `is_sorted`, where a tag does not follow the last."""
+    objects, tags = [[]], [0]
     for line in lines:
         is_top = line.kind == "element" and not line.depth
-        if line.kind == "file" and tags or line.kind == "data set" and any(tag >> 16 > 2 for tag in tags) or is_top and line.tag in tags:
+        if line.kind == "file" and tags[1:] or line.kind == "data set" and tags[-1] >> 16 > 2 or is_sorted and is_top and line.tag <= tags[-1]:
             objects.append([])
-            tags = set()
+            tags = [0]
         objects[-1].append(line)
-        tags |= {line.tag} if is_top else set()
+        tags += [line.tag] if is_top else []
     return objects
 
 
@@ -127,22 +149,23 @@ def _elements(lines, charset):
         elif line.tag >> 16 == 2:
             meta[line.tag] = [line.value]
         elif line.tag in WANTED:
-            values[line.tag] = [line.value]
+            values[line.tag] = [b"" if line.tag in values else line.value]
+            codes += ["DUPLICATE_TAG"] if values[line.tag] != [line.value] else []
     if charset:
         values[_CHARSET] = [charset]
     is_one = 0x00400100 in items or any(values.get(tag, [b""])[0] for tag in _NAMES_ONE)
     return Elements(meta, values, items, list(dict.fromkeys(codes)), ALL_READ) if is_one else None
 
 
-def _bracketed(value, tag):
-    """The value as `[text]`, `=NameOfUid`, `(no value available)` or plain; None when shortened."""
+def _bracketed(value):
+    """The value as `[text]`, `=NameOfUid`, `(no value available)` or plain with a comment; None when shortened."""
     if value.startswith(b"["):
         end = -1 if value.endswith(b"...") else value.rfind(b"]")
         return value[1:end] if end > 0 else None
     if value.startswith(b"="):
         name = value[1:].decode("latin-1")
         return (sop_class(name)[0] or _UIDS.get(_SYNTAXES.get(name, name), name)).encode()
-    return b"" if value.startswith(b"(") and value.endswith(b")") else value
+    return b"" if value.startswith(b"(") and value.endswith(b")") else value.partition(b"#")[0].rstrip()
 
 
 def _printed(value, vr):

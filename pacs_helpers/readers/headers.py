@@ -216,6 +216,8 @@ def _row_of(file, read_at, size, zone, faults=()):
     found, fault = read_elements(read_at, size, WANTED, OPENED, OWN)
     if found is None:
         code, reason = fault
+        if code == "NOT_DICOM" and dumps.has_elements(read_at(0, HEADER_BYTES)):
+            reason = "text with a dump in it; take out what stands before each line, or load the file that was dumped"
         if file.endswith((".part", ".tmp", ".crdownload")):
             reason += "; its name says that it is still being written"
         return "rejected", reject(file, 0, size, code, reason)

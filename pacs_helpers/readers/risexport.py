@@ -27,7 +27,8 @@ RIS = Form("ris", "an exam", {      # what headers call a field
     "images_available": r"images? (?:available|received)|availability", "opened": r"opened|read(?:ing)? start(?:ed)?",
     "dictated": r"dictat(?:ed|ion)", "preliminary": r"prelim(?:inary)?", "final": r"final(?:i[sz]ed)?|sign(?:ed)?|verif(?:ied|y)|approved",
     "addended": r"addend(?:ed|um)", "delivered": r"deliver(?:ed|y)|sent", "cancelled": r"cancel(?:l?ed)?",
-}, fields=RIS_FIELDS, times=frozenset(MILESTONES), ids=frozenset(("accession_number", "patient_id", "placer_order_number", "filler_order_number", "study_instance_uid")),
+}, fields=RIS_FIELDS, times=frozenset(MILESTONES), span=("exam_started", "exam_ended"),
+    ids=frozenset(("accession_number", "patient_id", "placer_order_number", "filler_order_number", "study_instance_uid")),
     distinct="accession_number", needed=("accession_number", "study_instance_uid"))
 
 

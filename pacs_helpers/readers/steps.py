@@ -12,12 +12,12 @@ LONGEST_DATA_SET = 1 << 20
 
 
 def step_row(operation, zone):
-    """The row of one operation and its data set, with `service` and `at`; refused ones have REFUSED."""
-    data, syntax = operation.data_set
+    """The row of one operation and its data set, with `service` and `at`; refused ones have REFUSED, those without a whole data set PACKETS_LOST."""
+    data, syntax = operation.data_set or (b"", b"")
     head = bytes(128) + b"DICM" + b"".join(pack("<HH2sH", 2, element, b"UI", len(raw)) + raw for element, raw in ((2, PERFORMED_STEP_CLASS.encode() + b"\0"), (16, syntax)) if raw)
     file = head + data
     found, _ = read_elements(lambda at, n: file[at:at + n], len(file), WANTED, OPENED, is_remembered=False)
-    row = header_row(found, zone)[1] if found else {"problems": "NO_DATASET"}
+    row = header_row(found, zone)[1] if found else {"problems": "PACKETS_LOST"}
     told = operation.row
     problems = row["problems"] if told.get("status_category") != "Failure" else add_problem(row["problems"], "REFUSED")
     return {**row, "sop_instance_uid": told.get("sop_instance_uid", ""), "problems": problems, "source_file": told["source_file"], "source_offset": told["source_offset"],

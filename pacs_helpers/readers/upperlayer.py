@@ -74,7 +74,7 @@ class Connection:
             side.passing, side.next = side.needed - len(side.gathered), "pdv"
             side.n_data += len(side.gathered)
             side.gathered.clear()
-            self.sending[who].is_kept = False
+            self.sending[who].is_whole = False
         if n > side.passing:
             raise OutOfStep
         self._pass(who, side, n, packet)
@@ -132,7 +132,7 @@ class Connection:
 
     def _is_kept(self, who, side, n):
         operation = self.sending[who]
-        return operation is not None and operation.is_kept and len(side.data) + n <= LONGEST_DATA_SET
+        return operation is not None and operation.is_kept and operation.is_whole and len(side.data) + n <= LONGEST_DATA_SET
 
     def _associate(self, kind, body, moment):
         if kind == RQ:
@@ -177,7 +177,7 @@ class Connection:
             uid, instance = (_uid(fields, *tags) for tags in ((_AFFECTED_CLASS, _REQUESTED_CLASS), (_INSTANCE, _REQUESTED_INSTANCE)))
             operation = request(self.record, pool_of(self.record, self.key, moment), service, moment, sop_class_uid=uid, sop_instance_uid=instance,
                                 modality=sop_class(uid)[1] if uid in UID_dictionary else "")
-            operation.is_reversed, operation.is_kept = who == 1, uid == PERFORMED_STEP_CLASS and service in STEP_SERVICES
+            operation.data_set, operation.is_whole, operation.is_reversed, operation.is_kept = None, True, who == 1, uid == PERFORMED_STEP_CLASS and service in STEP_SERVICES
             self.operations[who, fields.get(_ID)] = self.sending[who] = operation
 
 

@@ -287,5 +287,5 @@ def _figure(ax, words):
 
 def _footer(as_of, site):
     local = as_of.tz_convert(site.time_zone)
-    return (f'<p class="definition">As known on {_day(local, "%B %Y, %H:%M")} ({html.escape(site.time_zone)}). Images sent: each time that one system sent another an image in the period, as their network logs tell it. '
+    return (f'<p class="definition">As known on {_day(local, "%B %Y, %H:%M")} ({html.escape(site.time_zone)}). Images sent: each time that one system sent another an image, as network logs tell it. '
             "Made from the department’s own HL7, DICOM and network traces; no patient is identified.</p>")

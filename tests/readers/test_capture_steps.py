@@ -87,13 +87,20 @@ def test_a_step_begun_before_the_capture_says_so(tmp_path):
     assert got.performed_steps[["sop_instance_uid", "status", "problems"]].values.tolist() == [["1.9.1", "COMPLETED", "START_NOT_SEEN"]]
 
 
-def test_a_step_with_a_lost_packet_gives_no_row_and_its_operation_stays(tmp_path):
+def test_a_step_with_a_lost_packet_says_so_and_has_what_the_others_said(tmp_path):
     packets = association(40001, 0, (CREATE, data_set("1.2.840.10008.1.2", BEGUN)), (SET, data_set("1.2.840.10008.1.2", ENDED)), mss=100)
     first = next(n for n, (_, frame) in enumerate(packets) if b"IN PROGRESS" in frame or b"000123" in frame)
     got = load(tmp_path, packets[:first] + packets[first + 1:])
     assert got.operations["service"].tolist() == ["N-CREATE", "N-SET"] and got.operations["status_category"].tolist() == ["Success", "Success"]
     assert got.associations["problems"].tolist() == ["PACKETS_LOST"]
-    assert got.performed_steps[["status", "performed_procedure_step_id", "problems"]].values.tolist() == [["COMPLETED", "", "START_NOT_SEEN"]]
+    assert got.performed_steps[["sop_instance_uid", "status", "performed_procedure_step_id", "problems"]].values.tolist() == [["1.9.1", "COMPLETED", "", "PACKETS_LOST"]]
+
+
+def test_a_step_whose_last_word_is_cut_off_is_not_passed_off_as_the_last(tmp_path):
+    packets = [*association(40001, 0, (CREATE, data_set("1.2.840.10008.1.2", BEGUN))), *association(40002, 1800, (SET, data_set("1.2.840.10008.1.2", ENDED)), mss=60)]
+    last = next(n for n, (_, frame) in enumerate(packets) if b"COMPLETED" in frame)
+    got = load(tmp_path, packets[:last])
+    assert got.performed_steps[["status", "problems"]].values.tolist() == [["IN PROGRESS", "PACKETS_LOST"]]
 
 
 def test_a_department_knows_from_a_capture_when_an_exam_ended(tmp_path):

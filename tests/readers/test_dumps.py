@@ -103,10 +103,57 @@ def test_each_data_set_of_a_dump_is_a_row_at_its_place(tmp_path):
     assert got.instances["source_offset"].tolist() == [0, len(DCMTK) + len("garbage between\n\n")]
 
 
-def test_data_sets_without_headings_part_where_a_tag_comes_again(tmp_path):
-    one, other = ("".join(f"(0020,{e:04x}) UI [{uid}.{e}]\n" for e in (13, 14)) for uid in ("1.5", "1.6"))
-    got = read(tmp_path, one + other)
-    assert got.instances["study_instance_uid"].tolist() == ["1.5.13", "1.6.13"]
+def test_printed_data_sets_without_headings_part_where_tags_begin_again(tmp_path):
+    got = read(tmp_path, "".join(f"(0010,0020) Patient ID                          LO: '{pid}'\n(0020,000D) Study Instance UID                  UI: {uid}\n"
+                                 for pid, uid in (("P1", "1.5"), ("P2", "1.6"))))
+    assert got.instances[["study_instance_uid", "patient_id"]].values.tolist() == [["1.5", "P1"], ["1.6", "P2"]]
+
+
+@pytest.mark.parametrize("lines", [
+    ["(0010,0020) LO [P1]", "(0008,0018) UI [1.1]", "(0008,0018) UI [1.2]", "(0010,0020) LO [P2]", "(0008,0018) UI [1.3]"],
+    ["(0008,0018) UI [1.1]", "(0010,0020) LO [RIGHT]", "(0010,0020) LO [OTHER]", "(0020,000d) UI [1.2]"],
+    ["(0010,0020) LO [NESTED]", "(0020,000d) UI [1.2]"]], ids=["of three files", "one nested", "only one, and nested"])
+def test_single_elements_picked_from_dumps_are_no_data_set(tmp_path, lines):
+    data = "# dcmdump (1/1): a.dcm\n" + "".join(line.ljust(60) + "#   4, 1 Name\n" for line in lines)
+    got = read(tmp_path, data)
+    assert got.instances.empty and got.rejected[["code", "n_bytes"]].values.tolist() == [["NOT_DICOM", len(data)]] and "single elements" in got.rejected["reason"][0]
+
+
+def test_a_value_of_several_lines_may_look_like_a_dump(tmp_path):
+    comment = "(0020,4000) LT [seen before:\n(0010,0020) LO [EVIL]                                   #   4, 1 PatientID\n(0020,000d) UI [9.9]\nand so on] #  90, 1 ImageComments\n"
+    got = read(tmp_path, DCMTK.replace("(0028,0010) US", comment.replace("[EVIL] ", "(EVIL) ").replace("[9.9]", "9.9") + "(0028,0010) US"))
+    assert got.instances[["patient_id", "study_instance_uid", "n_frames"]].values.tolist() == [["000123", "1.2.3", 1]]
+
+
+def test_a_tag_that_stands_twice_in_one_data_set_has_no_value(tmp_path):
+    got = read(tmp_path, DCMTK.replace("(0020,000d)", "(0010,0020) LO [OTHER]                                  #   6, 1 PatientID\n(0020,000d)"))
+    assert got.instances[["patient_id", "study_instance_uid", "problems"]].values.tolist() == [["", "1.2.3", "DUPLICATE_TAG EMPTY_ID"]]
+
+
+def test_comments_of_a_template_are_no_part_of_a_value(tmp_path):
+    got = read(tmp_path, "(0010,0010) PN Smith^John # the name\n(0010,0020) LO PID1 # c\n(0020,000d) UI 1.2.3.4 # study\n(0008,0018) UI [1.5]  # image\n")
+    assert got.instances[["patient_name", "patient_id", "study_instance_uid", "sop_instance_uid"]].values.tolist() == [["Smith^John", "PID1", "1.2.3.4", "1.5"]]
+
+
+def test_items_stay_nested_when_a_mail_has_lost_the_indentation(tmp_path):
+    got = read(tmp_path, """(0008,0018) SOP Instance UID                    UI: 1.10
+(0008,0050) Accession Number                    SH: 'A1'
+(0010,0020) Patient ID                          LO: 'RIGHT'
+(0010,1002)  Other Patient IDs Sequence  2 item(s) ----
+(0010,0020) Patient ID                          LO: 'NEST'
+---------
+(0010,0020) Patient ID                          LO: 'NEST2'
+(0040,0008)  Scheduled Protocol Code Sequence  1 item(s) ----
+(0008,0050) Accession Number                    SH: 'DEEP'
+---------
+---------
+(0020,000D) Study Instance UID                  UI: 1.2
+(0040,0275)  Request Attributes Sequence  1 item(s) ----
+(0008,0050) Accession Number                    SH: 'A1'
+---------
+(0040,A043)  Concept Name Code Sequence  0 item(s) ----
+""")
+    assert got.instances[["accession_number", "patient_id", "study_instance_uid", "requested_accession_numbers"]].values.tolist() == [["A1", "RIGHT", "1.2", "A1"]]
 
 
 def test_a_value_that_the_dump_shortens_is_left_out(tmp_path):
@@ -173,10 +220,15 @@ def test_several_values_and_known_uids_are_read_as_pydicom_prints_them(tmp_path)
 @pytest.mark.parametrize(("data", "code"), [
     ("(0010,0010) PN []\n(0008,0016) UI =SecondaryCaptureImageStorage\n", "NOT_DICOM"),
     ("(0008,0050) SH A1\n(0040,0100) SQ\n(fffe,e000) -\n(0020,000d) UI 1.2\n(fffe,e00d) -\n(fffe,e0dd) -\n", "WORKLIST_ENTRY"),
-    ("see below\n(0020,000d) UI [1.2.3]\n", "NOT_DICOM")], ids=["template", "worklist", "text"])
+    ("> (0020,000d) UI [1.2.3]\n", "NOT_DICOM")], ids=["template", "worklist", "text"])
 def test_a_dump_of_no_image_is_rejected_whole(tmp_path, data, code):
     got = read(tmp_path, data)
     assert got.instances.empty and got.rejected[["code", "n_bytes"]].values.tolist() == [[code, len(data)]]
+
+
+def test_a_dump_behind_a_prefix_says_what_to_take_out(tmp_path):
+    assert read(tmp_path, "D: " + DCMTK.strip().replace("\n", "\nD: ")).rejected["reason"].tolist() == [
+        "text with a dump in it; take out what stands before each line, or load the file that was dumped"]
 
 
 def test_a_dump_cut_at_any_byte_gives_rows_or_reasons_for_all_of_it(tmp_path):

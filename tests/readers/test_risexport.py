@@ -289,6 +289,28 @@ def test_excel_of_the_old_kind_and_its_lock_file_say_what_they_are(load):
     assert load(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), name="old.xls").rejected["reason"].tolist() == ["an Excel file of the old kind; save it as .xlsx or CSV"]
 
 
+def test_numbers_that_look_like_dates_prove_no_order_of_day_and_month(tmp_path):
+    (tmp_path / "a.csv").write_text("Accession,MRN,RIS Version,Study Date,Ordered\n" + "".join(f"A{n},P{n},13.2.5,25.03.2025,03/04/2025 08:{n}\n" for n in range(10, 20)))
+    assert "date_order" not in propose_columns(tmp_path)["field"].tolist()
+
+
+def test_dates_with_dots_have_the_day_first_and_say_nothing_about_others(load):
+    got = load(HEADER + "A1,1,R,03/04/2024 09:00,03.04.2024 10:00\n").exams.iloc[0]
+    assert pd.isna(got["ordered_at"]) and got["final_at"] == pd.Timestamp("2024-04-03T15:00Z") and got["problems"] == "DATE_AMBIGUOUS"
+
+
+def test_an_exam_that_ends_before_it_starts_says_so(load):
+    row = load("Acc,Date,Start,End\nA1,2024-03-11,23:50,00:20\n", columns={"accession_number": "Acc", "exam_started": ["Date", "Start"], "exam_ended": ["Date", "End"]}).exams.iloc[0]
+    assert row["problems"] == "END_BEFORE_START" and row["exam_ended_at"] < row["exam_started_at"]
+
+
+@pytest.mark.parametrize("clock", ["1899-12-30 07:05:00", "07:05"])
+@pytest.mark.parametrize("date", ["2024-03-11 00:00:00", "2024-03-11T00:00:00.000", "2024-03-11"])
+def test_dates_and_times_of_databases_carry_a_midnight_or_a_day_nought(load, date, clock):
+    row = load(f"Acc,Order Date,Order Time\nA1,{date},{clock}\n", columns={"accession_number": "Acc", "ordered": ["Order Date", "Order Time"]}).exams.iloc[0]
+    assert row["ordered_at"] == pd.Timestamp("2024-03-11T12:05Z") and row["problems"] == ""
+
+
 @pytest.mark.parametrize(("columns", "words"), [(["Acc"], "{field: header} is needed"), ({"accession_number": "Acc", "date_order": "dmy"}, "'dmy' is not one of day first"),
                                                 ({"patient_id": "MRN"}, "no header is named for accession_number"), ({"accession_number": ["Acc", "No"]}, "'accession_number' needs one header"),
                                                 ({"accession_number": "Acc", "final": ["Signed"]}, "or a list of two")])

@@ -72,9 +72,10 @@ def test_a_size_that_can_be_read_two_ways_or_none_is_missing(load, written, unit
 
 
 @pytest.mark.parametrize(("word", "outcome", "problems"), [
-    ("Completed", "released", ""), ("SUCCESS", "released", ""), ("0x0000", "released", ""), ("Failed (timeout)", "failed", ""), ("Refused: out of resources", "rejected", ""),
+    ("Completed", "released", ""), ("SUCCESS", "released", ""), ("0x0000", "released", ""), ("B000", "released", ""), ("0xA700", "failed", ""), ("C123: cannot understand", "failed", ""),
+    ("Failed (timeout)", "failed", ""), ("Refused: out of resources", "rejected", ""),
     ("aborted by peer", "aborted", ""),
-    ("In progress", "unfinished", ""), ("incomplete", "failed", ""), ("not sent", None, "UNKNOWN_STATUS"), ("", None, ""), ("unsuccessful", None, "UNKNOWN_STATUS")])
+    ("In progress", "unfinished", "NO_COUNT"), ("incomplete", "failed", "PARTLY_FAILED"), ("not sent", None, "UNKNOWN_STATUS"), ("", None, ""), ("unsuccessful", None, "UNKNOWN_STATUS")])
 def test_a_status_is_taken_at_its_word_or_not_at_all(load, word, outcome, problems):
     row = load(f"2024-02-29 08:00:00,2024-02-29 08:00:20,CT1,ARCHIVE,3,,9,{word}").associations.iloc[0]
     assert (None if pd.isna(row["outcome"]) else row["outcome"]) == outcome and row["problems"] == problems
@@ -93,9 +94,61 @@ def test_what_a_time_does_not_say_is_flagged(load, start, problems):
     assert row["problems"] == problems and pd.isna(row["ended_at"])
 
 
-def test_without_a_count_a_line_is_an_association_and_no_store(load):
-    got = load("2024-02-29 08:00:00,2024-02-29 08:00:20,CT1,ARCHIVE,many,,9,ok")
-    assert got.associations[["problems"]].values.tolist() == [["BAD_NUMBER"]] and pd.isna(got.associations["n_stored"].iloc[0]) and got.operations.empty
+@pytest.mark.parametrize(("images", "failed", "status", "stored_and_failed", "problems"), [
+    ("100", "", "Failed", [0, 100], ""), ("100", "", "Rejected", [0, 100], ""), ("100", "", "ok", [100, None], ""), ("100", "", "", [100, None], ""), ("100", "7", "ok", [93, 7], ""),
+    ("100", "100", "Failed", [0, 100], ""), ("100", "", "Partial", [None, None], "PARTLY_FAILED"), ("100", "", "In progress", [None, None], "NO_COUNT"),
+    ("100", "", "Fehlgeschlagen", [None, None], "UNKNOWN_STATUS"), ("many", "", "ok", [None, None], "BAD_NUMBER NO_COUNT"), ("", "", "ok", [None, None], "NO_COUNT")])
+def test_what_was_stored_is_what_counts_and_status_say_together(load, images, failed, status, stored_and_failed, problems):
+    got = load(f"2024-02-29 08:00:00,2024-02-29 08:00:20,CT1,ARCHIVE,{images},{failed},,{status}", columns={**{k: v for k, v in MAP.items() if k != "n_stored"}, "n_instances": "Images"})
+    row = got.associations.iloc[0]
+    assert [None if pd.isna(row[name]) else row[name] for name in ("n_stored", "n_failed")] == stored_and_failed and row["problems"] == problems
+    buckets = summarize_throughput(got.operations, every="1h")
+    counted = [[stored_and_failed[0] or 0, stored_and_failed[1] or 0]] if any(stored_and_failed) else []
+    assert buckets[["n_instances", "n_failed"]].values.tolist() == counted
+
+
+def test_what_was_sent_is_not_nothing_where_only_its_size_is_told(load):
+    got = load("2024-02-29 08:00:00,2024-02-29 08:00:20,CT1,ARCHIVE,,,1000000,ok", "2024-02-29 08:10:00,2024-02-29 08:10:20,CT1,ARCHIVE,10,,20000000,ok")
+    assert got.associations["problems"].tolist() == ["NO_COUNT", ""]
+    assert summarize_throughput(got.operations, every="1h")[["n_instances", "n_bytes"]].values.tolist() == [[10, 21_000_000]]
+    assert summarize_links(got.operations, got.associations)["n_bytes"].tolist() == [21_000_000]
+
+
+@pytest.mark.parametrize(("header", "written", "seconds"), [("Duration (ms)", "1500", 1.5), ("Duration (min)", "1.5", 90), ("Duration (hh:mm)", "00:02", 120), ("Duration [s]", "12,5", 12.5),
+                                                          ("Duration", "00:00:12,5", 12.5)])
+def test_the_unit_of_a_duration_stands_in_its_header(load, header, written, seconds):
+    got = load(f'2024-02-29 08:00:00,"{written}",CT1,ARCHIVE,3', header=f"Start,{header},From,To,Images\n",
+               columns={"started": "Start", "duration": header, "calling_ae_title": "From", "called_ae_title": "To", "n_stored": "Images"})
+    assert got.associations["ended_at"].tolist() == [pd.Timestamp("2024-02-29T14:00Z") + pd.Timedelta(seconds=seconds)]
+
+
+def test_the_unit_of_a_size_stands_in_its_header_and_bytes_are_whole(load):
+    columns = {"started": "Start", "n_bytes": "Size (MB)", "n_stored": "Images", "calling_ae_title": "From"}
+    got = load("2024-02-29 08:00:00,250.5,3,CT1", header="Start,Size (MB),Images,From\n", columns=columns)
+    assert got.associations[["n_bytes", "n_bytes_source"]].values.tolist() == [[250_500_000, "mb_rounded"]]
+    got = load("2024-02-29 08:00:00,250.5,3,CT1", header="Start,Size,Images,From\n", columns={**columns, "n_bytes": "Size"})
+    assert got.associations["problems"].tolist() == ["BAD_NUMBER"] and pd.isna(got.associations["n_bytes"].iloc[0])
+
+
+def test_a_line_of_totals_is_kept_and_counts_nowhere(load):
+    got = load("2024-02-29 08:00:00,2024-02-29 08:00:20,CT1,ARCHIVE,30,,9,ok", ",,,,30,,9,", "Total,,,,30,,9,")
+    assert got.associations["problems"].tolist() == ["", "NOT_A_TRANSFER", "BAD_TIME NOT_A_TRANSFER"] and got.associations["n_stored"].sum() == 30 and len(got.operations) == 1
+
+
+def test_lists_that_overlap_count_once(tmp_path):
+    lines = [f"2024-02-29 08:0{n}:00,2024-02-29 08:0{n}:20,CT1,ARCHIVE,1{n},,1000,ok\n" for n in range(4)]
+    for n, some in enumerate((lines[:3], lines[1:])):
+        (tmp_path / f"{n}.csv").write_text(HEADER + "".join(some))
+    got = read_transfer_list(tmp_path, site=SITE)
+    assert got.associations["problems"].tolist() == ["", "", "", "DUPLICATE_LINE", "DUPLICATE_LINE", ""]
+    assert got.associations["n_stored"].sum() == 10 + 11 + 12 + 13 == got.operations["n_instances"].sum()
+
+
+def test_times_to_the_minute_or_backward_give_no_rate(load):
+    got = load("2024-02-29 08:00,2024-02-29 08:01,CT1,ARCHIVE,3,,50000000,ok", "2024-02-29 09:00:00,2024-02-29 08:59:00,CT2,ARCHIVE,3,,50000000,ok")
+    assert got.associations["problems"].tolist() == ["NO_SECONDS", "END_BEFORE_START"]
+    links = summarize_links(got.operations, got.associations)
+    assert links[["mbit_per_s_association", "mbit_per_s_flow", "instances_per_s"]].isna().all(axis=None) and links["n_instances"].tolist() == [3, 3]
 
 
 def test_a_proposal_tells_a_list_of_transfers_from_a_ris_export(tmp_path):
@@ -104,11 +157,25 @@ def test_a_proposal_tells_a_list_of_transfers_from_a_ris_export(tmp_path):
     (tmp_path / "site.toml").write_text('time_zone = "UTC"\n')
     got = propose_columns(tmp_path / "list.csv", write_to=tmp_path / "site.toml")
     assert dict(zip(got["field"], got["header"])) == {
-        "started": ["Start Date", "Start Time"], "ended": "End Time", "calling_ae_title": "Source AE Title", "called_ae_title": "Destination AE Title", "n_stored": "Number of Images",
-        "n_failed": "Failed Images", "n_bytes": "Size (MB)", "status": "Transfer Status", "size_unit": "MB", "": "Patient Name"}
+        "started": ["Start Date", "Start Time"], "ended": "End Time", "calling_ae_title": "Source AE Title", "called_ae_title": "Destination AE Title", "n_instances": "Number of Images",
+        "n_failed": "Failed Images", "n_bytes": "Size (MB)", "status": "Transfer Status", "": "Patient Name"}
     read = read_transfer_list(tmp_path / "list.csv", site=Site.load(tmp_path / "site.toml"))
     assert read.associations["n_bytes"].tolist() == [n * 1_000_000 + 500_000 for n in range(10, 40)] and not read.associations["problems"].any()
     assert read.associations["started_at"].iloc[0] == pd.Timestamp("2024-02-29T08:10Z")
+
+
+@pytest.mark.parametrize("header", ["# Images,# Sent,# Failed", "Total Images,Sent,Failed", "Images,Images Sent,Failed Images", "Instances,Completed,Errors"])
+def test_a_proposal_tells_what_was_meant_from_what_was_sent(tmp_path, header):
+    (tmp_path / "list.csv").write_text(f"Start Time,Source,Destination,{header}\n" + "".join(f"2024-02-29 08:{n}:00,CT{n % 3},ARCHIVE,{n},{n - 3},3\n" for n in range(10, 40)))
+    got = propose_columns(tmp_path / "list.csv")
+    assert [dict(zip(got["field"], got["header"]))[name] for name in ("n_instances", "n_stored", "n_failed")] == header.split(",")
+
+
+def test_a_date_serves_the_times_beside_it_and_a_study_date_is_no_transfer(tmp_path):
+    (tmp_path / "list.csv").write_text("Study Date,Study Time,Date,Start Time,End Time,Source,Images\n" + "".join(
+        f"2020-01-02,07:00:00,2024-02-29,08:{n}:00,08:{n}:30,CT1,{n}\n" for n in range(10, 40)))
+    got = dict(zip(*(propose_columns(tmp_path / "list.csv")[c] for c in ("field", "header"))))
+    assert got["started"] == ["Date", "Start Time"] and got["ended"] == ["Date", "End Time"]
 
 
 @pytest.mark.parametrize(("columns", "said"), [({"calling_ae_title": "Source AE"}, "no header is named for started"),
