@@ -49,6 +49,21 @@ hl7_field = "auto"              # measured against the images; or "OBR-18", "OBR
 [targets]                       # minutes, and the share of exams that should make it
 "exam_ended>final" = {{ minutes = 1440, share = 0.95 }}
 # "exam_ended>final/STAT" = {{ minutes = 60, share = 0.90 }}
+
+# [ris]                         # which column of a RIS export is what; propose_columns writes it
+# accession_number = "Accession"
+# ordered = ["Order Date", "Order Time"]        # date and time of day in two columns
+# final = "Signed"
+# date_order = "month first"    # only for dates such as 03/04/2026
+
+# [transfers]                   # and of a list of transfers
+# started = "Start"
+# ended = "End"                 # or duration = "Duration (s)"
+# calling_ae_title = "Source AE"
+# called_ae_title = "Destination AE"
+# n_stored = "Images Sent"      # n_instances: all that the line is about, n_failed: those that failed
+# n_bytes = "Size (MB)"         # size_unit = "MB" where the header does not say so
+# status = "Status"
 '''
 
 
@@ -126,7 +141,7 @@ def new(arguments):
     folder = HERE / "my" / arguments[0]
     if folder.exists():
         sys.exit(f"my/{arguments[0]} is there already; nothing was changed. Choose another name.")
-    for part in ("hl7", "dicom", "network"):
+    for part in ("hl7", "dicom", "network", "ris", "transfers"):
         (folder / part).mkdir(parents=True)
     (folder / "site.toml").write_text(OWN_SITE.format(name=arguments[0]), encoding="utf-8")
     for notebook in sorted((HERE / "notebooks").glob("*.ipynb")):

@@ -80,7 +80,7 @@ def workbook(tmp_path, monkeypatch):
 def test_new_makes_a_folder_whose_notebooks_read_its_own_traces(workbook, tmp_path, capsys):
     assert workbook.new(["radiology"]) == 0
     folder = tmp_path / "my" / "radiology"
-    assert {p.name for p in folder.iterdir() if p.is_dir()} == {"hl7", "dicom", "network"}
+    assert {p.name for p in folder.iterdir() if p.is_dir()} == {"hl7", "dicom", "network", "ris", "transfers"}
     books = sorted(folder.glob("*.ipynb"))
     assert [b.name for b in books] == [b.name for b in sorted((ROOT / "notebooks").glob("*.ipynb"))]
     for book in books:

@@ -44,7 +44,8 @@ def read_capture(path, *, site, executor=None):
     Associations and operations are those of DICOM connections, with exact times and sizes (`data_ended_at` is the last packet of a data set);
     messages those of MLLP connections, `received_at` the packet that completed them; performed steps what N-CREATE and N-SET said of one
     together, with REFUSED where the receiver did not take it. Connections of other kinds are a row of rejected each, packets
-    that are not TCP one row a kind. Where packets are missing, what they prove is kept with PACKETS_LOST.
+    that are not TCP one row a kind. Where packets are missing, what
+    the others prove is kept with PACKETS_LOST, or with ONE_SIDED where no answer was captured.
     """
     require_site(site)
     files, rejected = list_files(path)
@@ -137,6 +138,7 @@ class _Wire:
         end_all(self.record)
         for association in self.holed:
             association.is_counted = False      # requests are among what was lost
+            association.row |= dict.fromkeys(("n_operations", "n_stored", "n_failed"))
         for kind, (first, n, size) in self.others.items():
             code, reason = ("TRUNCATED", "the file ends inside a packet or is damaged there; copy it again") if kind == "cut" else ("OTHER_TRAFFIC", f"{n:,} {kind}; nothing to do")
             self.rejected.append(reject(self.file, first, size, code, reason))

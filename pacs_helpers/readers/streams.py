@@ -13,8 +13,10 @@ START, END = b"\x0b", b"\x1c"     # of an MLLP frame
 LONGEST_FRAME = 16 << 20
 _ROUND = 1 << 32            # sequence numbers start again here
 _LOST = "packets are missing, and with them where the next PDU or message begins; capture nearer to the archive"
+_CUT = "packets were cut short when they were captured, and with them where the next PDU begins; capture whole packets (tcpdump -s 0)"
 _BEFORE = "a connection that began before the capture"
-_STRANGERS = ((b"\x16\x03", "TLS, which is encrypted; capture where it is decrypted"), (b"GET ", "HTTP"), (b"POST ", "HTTP"), (b"PUT ", "HTTP"), (b"HTTP/", "HTTP"), (b"SSH-", "SSH"))
+_STRANGERS = ((b"\x02\0", "the answers of a DICOM association without its requests; capture both directions"),
+              (b"\x16\x03", "TLS, which is encrypted; capture where it is decrypted"), (b"GET ", "HTTP"), (b"POST ", "HTTP"), (b"PUT ", "HTTP"), (b"HTTP/", "HTTP"), (b"SSH-", "SSH"))
 
 
 class Stream:
@@ -26,7 +28,7 @@ class Stream:
         self.expected, self.held, self.n_held = [None, None], [{}, {}], [0, 0]
         self.heads = (bytearray(), bytearray())
         self.speaker, self.kind, self.n_payload, self.n_other, self.ended = None, "", 0, 0, set()
-        self.deaf, self.n_lost = set(), 0       # sides whose bytes cannot be told apart any more, and how many these are
+        self.is_cut, self.deaf, self.n_lost = False, set(), 0       # sides whose bytes cannot be told apart any more, and how many these are
 
     def is_new_start(self, packet):
         return self.n_payload > 0 or packet.source != self.client or packet.number != self.first.number
@@ -81,6 +83,7 @@ class Stream:
         self.expected[who] = (self.expected[who] + len(new) + n_missing) % _ROUND
         self._speak(who, new, packet)
         if n_missing:
+            self.is_cut = True
             self._lose(who, n_missing, packet)
 
     def _skip(self, who):
@@ -159,13 +162,17 @@ class Stream:
         self._flush()
         if self.kind == "mllp":
             self._end(self.last)
+        if self.kind == "dicom" and self.speaker.is_one_sided and self.speaker.association:
+            row = self.speaker.association.row
+            row["problems"] = add_problem(row["problems"], "ONE_SIDED")
+            self.wire.holed.append(self.speaker.association)
         counts, is_known = self.wire.counts, self.kind in ("dicom", "mllp") or not self.n_payload
         n_left = self.speaker.n_dropped if self.kind == "mllp" else self.n_lost if is_known else self.n_payload
         counts["rows"] += self.n_payload - n_left
         counts["framing"] += self.n_other if is_known else 0
         if n_left:
             ends = " to ".join(f"{ip_address(host)}:{port}" for host, port in (self.first.source, self.first.target))
-            code, why = ("PACKETS_LOST", _LOST) if is_known else ("UNKNOWN_STREAM", self.kind)
+            code, why = ("PACKETS_LOST", _CUT if self.is_cut else _LOST) if is_known else ("UNKNOWN_STREAM", self.kind)
             self.wire.rejected.append(reject(self.wire.file, self.first.offset, n_left + (0 if is_known else self.n_other), code, f"{ends}: {why}"))
 
 

@@ -50,6 +50,7 @@ class Connection:
         self.sides = (Side(), Side())       # of the requestor, of the acceptor
         self.association, self.operations, self.sending, self.is_over, self.is_accepted = None, {}, [None, None], False, False
         self.syntaxes = {}      # of presentation contexts
+        self.is_one_sided = False
 
     def feed(self, who, data, packet):
         """Nothing; OutOfStep when `data` goes on with no PDU."""
@@ -98,6 +99,7 @@ class Connection:
             side.kind, n = chunk[0], int.from_bytes(chunk[2:])
             if not RQ <= side.kind <= ABORT or side.kind != P_DATA and not _SHORTEST.get(side.kind, 4) <= n <= LONGEST_PDU:
                 raise OutOfStep
+            self.is_one_sided |= side.kind == P_DATA and not self.is_accepted     # nobody sends data before an answer
             side.pdu_left = n if side.kind == P_DATA else 0
             side.next, side.needed = ("pdv", HEADER) if side.kind == P_DATA else ("body", n)
         elif side.next == "body":

@@ -198,7 +198,9 @@ def _lanes(rows, n_pairs):
     if rows.empty:
         return {}, pd.DatetimeIndex([])
     starts = pd.DatetimeIndex(sorted(rows["bucket_start"].unique()))
-    width = pd.Series(starts).diff().min() if len(starts) > 1 else pd.Timedelta("15min")
+    sized = rows[rows["mbit_per_s"] > 0]
+    width = pd.Series(starts).diff().min() if len(starts) > 1 else pd.Timedelta(
+        seconds=round(float(sized["n_bytes"].iloc[0]) * 8e-6 / float(sized["mbit_per_s"].iloc[0]))) if len(sized) else pd.Timedelta("15min")
     names = rows["calling_ae_title"].replace("", "?") + " → " + rows["called_ae_title"].replace("", "?")
     sizes = ["n_bytes", "n_instances", "n_failed"]
     order = rows.groupby(names)[sizes].sum()

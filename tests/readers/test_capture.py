@@ -106,6 +106,20 @@ def test_after_a_lost_header_nothing_is_counted(load):
     assert got.rejected["code"].tolist() == ["PACKETS_LOST"]
 
 
+def test_an_association_of_which_one_side_was_captured_says_so(load):
+    wire = conversation(b"x" * 3000, b"y" * 100)
+    mine = [(at, frame) for at, frame in wire.packets if dpkt.ethernet.Ethernet(frame).data.data.sport == 40000]
+    got = load(pcap(mine))
+    assert got.associations[["outcome", "problems"]].values.tolist() == [["unfinished", "ONE_SIDED"]] and got.associations["n_operations"].isna().all()
+    other = [p for p in wire.packets if p not in mine]
+    assert "capture both directions" in load(pcap(other)).rejected["reason"].iloc[0]
+
+
+def test_packets_cut_when_captured_say_how_to_capture(load):
+    got = load(pcap([(at, frame[:90]) for at, frame in conversation(b"x" * 300, wire=Wire(mss=60000)).packets]))
+    assert "tcpdump -s 0" in got.rejected["reason"].iloc[0]
+
+
 def test_short_captured_packets_keep_sizes_and_times(load):
     wire = conversation(b"x" * 9000, wire=Wire(mss=60000))
     cut = [(stamp, frame[:400]) for stamp, frame in wire.packets]

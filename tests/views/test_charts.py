@@ -165,7 +165,7 @@ def test_pairs_beyond_the_first_are_added_up_in_one_lane():
     given = [bucket(8, name, size) for name, size in (("A", 4_000), ("B", 3_000), ("C", 2_000), ("D", 1_000))]
     ax = plot_throughput(conform(given, THROUGHPUT), n_pairs=2)
     assert [t.get_text() for t in reversed(ax.get_yticklabels())] == ["A → PACS", "3 other pairs"]
-    assert texts(ax)[0] == f"peak {6_000 * 8e-6 / 900:.3g} Mbit/s"
+    assert texts(ax)[0] == f"peak {6_000 * 8e-6 / 3600:.3g} Mbit/s"      # of the one bucket, an hour wide as its rate says
 
 
 def test_pair_with_failures_keeps_its_own_lane_on_top():
