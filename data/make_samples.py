@@ -5,7 +5,7 @@ behind a slow line. In November 2025 a reader is away in the second week and a b
 2nd, with two exams in the repeated hour, and one ultrasound device does not follow for four days; the MR clock is seven minutes slow; the
 report feed is silent for an hour on the 12th; the archive is down for two hours on the 18th. In between stands one of everything that
 goes wrong with exams, listed in answer_key.csv: `code` and identifiers as a finding would carry them, `because_of` the code of the defect
-it follows from, `covered` whether find_mismatches looks for it. All people, numbers and devices are invented.
+it follows from, `covered` whether it is a finding of its own. All people, numbers and devices are invented.
 """
 
 import csv

@@ -4,10 +4,10 @@ from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sample_department import AS_OF, BY_AE, PROCEDURES, UTC, ZONE, Patient, Report, Study
+from sample_department import AS_OF, BY_AE, NOT_SET_BACK, PROCEDURES, UTC, ZONE, Patient, Report, Study
 
 TARGETS = {"STAT": 60, "ROUTINE": 1440}
-COVERED = {"U01", "U02", "U03", "U04", "U05a", "U05b", "U05c", "U05d", "U05e", "U06", "U08", "U09", "U10"}
+FOLDED = {("U01", "U14"), ("U02", "U18"), ("U04", "U07")}       # what follows from a defect and is no finding of its own
 SPAN = (datetime(2025, 11, 3, tzinfo=ZONE), datetime(2025, 11, 26, tzinfo=ZONE))
 
 
@@ -30,7 +30,7 @@ class Planter:
         accession = accession or (exam.his if exam else "")
         uids = " ".join(sorted(s.uid for s in studies))
         self.key.append({"code": code, "accession_number": accession, "study_instance_uid": uids, "message_control_id": report, "because_of": because,
-                         "covered": code in COVERED, "note": note})
+                         "covered": (code, because) not in FOLDED, "note": note})
 
     # U01 to U04
 
@@ -220,7 +220,7 @@ class Planter:
             exam.reports = [replace(t, at=max(t.at, again.end + timedelta(minutes=20))) for t in exam.reports]
             self.note("U10", exam, studies=exam.studies, note="scanner restarted, new Study UID")
 
-    # U07 and U11 to U18: planted for later detectors, with their consequences for the covered ones
+    # U07 and U11 to U18, with their consequences
 
     def others(self):
         for _ in range(2):
@@ -246,9 +246,9 @@ class Planter:
         self._foreign_and_phantoms()
         for ae in ("CR1_DEMO", "US1_DEMO"):
             exam = self.take(ae=ae)
-            exam.reports = [replace(exam.reports[-1], status="F", at=exam.end - timedelta(minutes=11))]
+            exam.reports = [replace(exam.reports[-1], status="F", at=exam.studies[0].start - timedelta(minutes=11))]
             exam.defect = "U16"
-            self.note("U16", exam, studies=exam.studies, note="final before the exam ended")
+            self.note("U16", exam, studies=exam.studies, note="final before the exam began")
         for ae in ("CR3_DEMO", "CT1_DEMO"):
             exam = self.take(ae=ae)
             self._relabel(exam, "U17", replace(exam.patient, born="19000101", sex="O"), "same ID, other birth date and sex")
@@ -299,6 +299,10 @@ class Planter:
             exam.ordered, exam.studies, exam.reports, exam.order_status, exam.defect = placed.astimezone(UTC), [], [], "SC", "decoy: scheduled for December"
             self.d.exams.append(exam)
 
+    def clock_not_set_back(self):
+        exams = sorted((e for e in self.d.exams if e.station.ae == "US2_DEMO" and e.has_order and e.studies and NOT_SET_BACK[0] <= e.start < NOT_SET_BACK[1]), key=lambda e: e.start)
+        self.note("U16", accession=exams[0].studies[0].accession, studies=[s for e in exams for s in e.studies], note="its clock was not set back with the others, one hour ahead for four days")
+
     def overdue(self):
         """Honest exams still unread at the month's end are U02 when their target has passed."""
         for exam in self.d.exams:
@@ -314,6 +318,6 @@ def plant(department):
     """The Planter after its work: `key`, `adt`, `extra_reports`, `extra_studies`; the department's exams are damaged."""
     planter = Planter(department)
     for step in (planter.no_order, planter.no_report, planter.no_images, planter.identity, planter.wrong_patient, planter.accessions, planter.splits, planter.group_cases,
-                 planter.restarts, planter.others, planter.decoys, planter.overdue):
+                 planter.restarts, planter.others, planter.decoys, planter.overdue, planter.clock_not_set_back):
         step()
     return planter

@@ -9,6 +9,7 @@ ZONE = ZoneInfo("America/Chicago")
 UTC = timezone.utc
 FIRST, LAST = datetime(2025, 11, 1, tzinfo=ZONE), datetime(2025, 12, 1, tzinfo=ZONE)
 AS_OF = LAST.astimezone(UTC)
+NOT_SET_BACK = (datetime(2025, 11, 2, 2, tzinfo=ZONE), datetime(2025, 11, 6, 8, tzinfo=ZONE))     # when the clock of US2_DEMO went on with summer time
 
 # Invented people only: trees for families, stones and birds for given names.
 FAMILIES = ("ASH BIRCH CEDAR ELM FIR HAZEL HOLLY IVY JUNIPER LARCH LINDEN MAPLE MYRTLE OAK OLIVE PINE POPLAR QUINCE ROWAN SEQUOIA SPRUCE SUMAC SYCAMORE TAMARACK "

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
-from sample_department import BY_AE, UTC, ZONE
+from sample_department import BY_AE, NOT_SET_BACK, UTC, ZONE
 
 STORAGE = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4", "US": "1.2.840.10008.5.1.4.1.1.6.1", "CR": "1.2.840.10008.5.1.4.1.1.1",
            "MG": "1.2.840.10008.5.1.4.1.1.1.2", "NM": "1.2.840.10008.5.1.4.1.1.20"}
@@ -147,7 +147,7 @@ def engine_log(messages, style):
 def device_time(study, at):
     """What the device's clock shows; US2_DEMO did not fall back with the others and was set right four days later."""
     at = at + timedelta(seconds=study.station.clock_error)
-    if study.station.ae == "US2_DEMO" and datetime(2025, 11, 2, 2, tzinfo=ZONE) <= at < datetime(2025, 11, 6, 8, tzinfo=ZONE):
+    if study.station.ae == "US2_DEMO" and NOT_SET_BACK[0] <= at < NOT_SET_BACK[1]:
         at += timedelta(hours=1)
     return at.astimezone(ZONE)
 

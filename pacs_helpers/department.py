@@ -178,8 +178,18 @@ def _studies(instances):
     is_part = images[["series_instance_uid", "sop_instance_uid"]].ne("").any(axis=1)
     study = study.assign(started_at=by_image.min(), ended_at=taken_at[is_part].groupby(images["study_instance_uid"]).max(), n_series=_n_distinct(rows, "series_instance_uid"),
                          n_instances=pd.concat([_n_distinct(rows, "sop_instance_uid"), told], axis=1).max(axis=1), n_bytes=rows.groupby(uid)["n_bytes"].sum(min_count=1))
+    study = study.assign(last_created_at=known_to_the_minute(images, "created_at").groupby(images["study_instance_uid"]).max(), clashing_study_uids=_clashes(rows).reindex(study.index).fillna(""))
     study["problems"] = _mixed(rows, study)
     return conform(study.drop(columns="study_instance_uid", errors="ignore").rename_axis("study_instance_uid").reset_index(), STUDIES)
+
+
+def _clashes(rows):
+    """Per study the studies of other patients that share a SOP Instance UID with it, space-separated."""
+    pairs = rows.loc[rows["sop_instance_uid"] != "", ["sop_instance_uid", "study_instance_uid", "patient_id"]].drop_duplicates()
+    pairs = pairs[pairs.duplicated("sop_instance_uid", keep=False)]
+    both = pairs.merge(pairs, on="sop_instance_uid", suffixes=("", "_other"))
+    both = both[(both["study_instance_uid"] != both["study_instance_uid_other"]) & (both["patient_id"] != both["patient_id_other"])]
+    return both.groupby("study_instance_uid")["study_instance_uid_other"].agg(lambda uids: " ".join(sorted(set(uids))))
 
 
 def _n_distinct(rows, column):

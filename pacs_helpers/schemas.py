@@ -142,11 +142,11 @@ STUDIES = {
     "requested_procedure_ids": (TEXT, "all of the instances, space-separated, sorted"), **_PERSON,
     "modality": (TEXT, "first that is not SR, KO, PR, else the first"), "body_part_examined": (TEXT, "all, space-separated"), "laterality": (TEXT, "all, space-separated"),
     "study_description": (TEXT, "(0008,1030)"), "study_at": (INSTANT, "(0008,0020)+(0008,0030)"),
-    "started_at": (INSTANT, "first acquisition"), "ended_at": (INSTANT, "last acquisition"),
+    "started_at": (INSTANT, "first acquisition"), "ended_at": (INSTANT, "last acquisition"), "last_created_at": (INSTANT, "(0008,0012)+(0008,0013), the last of its images"),
     "station_name": (TEXT, "(0008,1010)"), "manufacturer": (TEXT, "(0008,0070)"), "manufacturer_model_name": (TEXT, "(0008,1090)"),
     "institution_name": (TEXT, "(0008,0080)"), "operators_name": (TEXT, "(0008,1070)"), "source_ae_title": (TEXT, "(0002,0016)"),
     "frame_of_reference_uids": (TEXT, "all, space-separated, sorted"), "n_series": (COUNT, "distinct series"), "n_instances": (COUNT, "distinct SOP instances"),
-    "n_bytes": (COUNT, "sum of the files"), **_TRACED,
+    "n_bytes": (COUNT, "sum of the files"), "clashing_study_uids": (TEXT, "studies of other patients with one of its SOP Instance UIDs, space-separated"), **_TRACED,
 }
 REPORTS = {
     "accession_number": (TEXT, "from the chosen field"), "placer_order_number": (TEXT, "ORC-2"), "filler_order_number": (TEXT, "ORC-3"),

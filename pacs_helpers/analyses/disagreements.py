@@ -19,7 +19,7 @@ _FIXES = {
 
 
 def find_identity_faults(links, site, groups):
-    """Findings U05a to U05e, at most one per study and one per exam for its reports."""
+    """Findings U05a to U05e, at most one per study and one per exam for its reports, and U07."""
     for s, study in enumerate(links.studies):
         if not is_not_a_patient(study):
             found = _study_identity(s, study, links) or _contradiction(s, study, links, groups)
@@ -57,13 +57,19 @@ def _namesake(study, links):
 
 
 def _contradiction(s, study, links, groups):
-    """U05e where the identifiers agree and the images do not fit the order; not when another order of the patient fits (that is U07)."""
+    """U05e where the identifiers agree and the images do not fit the order, U07 when another order of the patient fits."""
     orders = [links.orders[o] for o in links.orders_of.get(s, []) if links.of_order[o][0] in CLEAN]
     if len(orders) != 1 or s in groups:
         return None
     conflicts = contradictions(orders[0], study)
-    if not conflicts or any(not contradictions(o, study) for o in _other_orders(orders[0], study, links)):
+    if not conflicts:
         return None
+    meant = meant_order(s, links)
+    if meant is not None:
+        return describe_finding(
+            "U07", accession=study["accession_number"], studies=[study], found_at=study["study_at"], owner="technologist", confidence=0.85,
+            evidence=f"the images do not fit the order they name ({'; '.join(conflicts)}), and fit order {links.orders[meant]['accession_number']} of the same patient",
+            correction=f"Ask the technologist which exam was done; if it is that one, move the study to accession {links.orders[meant]['accession_number']} and hold the report until then")
     return describe_finding(
         "U05e", accession=study["accession_number"], studies=[study], found_at=study["study_at"], owner="technologist", confidence=0.6 + 0.15 * len(conflicts),
         evidence=f"patient ID and accession agree with the order, but the images do not: {'; '.join(conflicts)}", correction=_FIXES["U05e"])
@@ -83,12 +89,18 @@ def contradictions(order, study):
     return out
 
 
-def _other_orders(order, study, links):
+def meant_order(s, links):
+    """The position of another order of the patient, due within 24 hours, that a study fits where the one it names does not; else None."""
+    study, named = links.studies[s], [o for o in links.orders_of.get(s, []) if links.of_order[o][0] in CLEAN]
+    if len(named) != 1 or not contradictions(links.orders[named[0]], study):
+        return None
     at = study["started_at"] if pd.notna(study["started_at"]) else study["study_at"]
-    for other in (links.orders[i] for i in links.orders_by_patient.get(order["patient_id"], [])):
+    for i in links.orders_by_patient.get(links.orders[named[0]]["patient_id"], []):
+        other = links.orders[i]
         due = other["scheduled_at"] if pd.notna(other["scheduled_at"]) else other["ordered_at"]
-        if other is not order and pd.notna(due) and abs(at - due) <= pd.Timedelta(hours=24):
-            yield other
+        if i != named[0] and pd.notna(due) and abs(at - due) <= pd.Timedelta(hours=24) and not contradictions(other, study):
+            return i
+    return None
 
 
 def _report_identity(links, site):

@@ -1,17 +1,25 @@
 """Why are the images not matched with the reports? Findings with owner, confidence and evidence, and their possible partners."""
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from ..tables import CANDIDATES, FINDINGS, TableError, conform
 from .candidates import candidate_orders, candidate_studies, candidates_table, linked_candidate
-from .disagreements import find_accession_faults, find_identity_faults
+from .disagreements import find_accession_faults, find_identity_faults, meant_order
+from .feedfaults import clock_runs, find_impossible_times, find_refusals, refused_reports
+from .imagefaults import find_image_faults, homes, is_foreign
 from .links import link_exams
+from .peoplefaults import find_people_faults
 from .splits import find_group_cases, find_shared_accessions, find_splits
 from .unmatched import describe_finding, find_missing_partners
 
 
 def find_mismatches(dept, *, as_of, site):
-    """FINDINGS U01-U06 and U08-U10 of a Department at `as_of`, one row per thing that is wrong, in a stable order.
+    """FINDINGS U01 to U18 of a Department at `as_of`, one row per thing that is wrong, in a stable order.
+
+    What follows from another finding is not one of its own: no U01 of imported images, no U02 of an exam whose report was refused, no U04 of
+    the order that images under another number were made for.
 
     What happened after `as_of` is ignored; findings in `dept.reviewed` are left out. The tests are those of the match ladder: Study UID,
     accession number, cleaned accession number, other order numbers with the patient, patient with modality and time.
@@ -21,11 +29,26 @@ def find_mismatches(dept, *, as_of, site):
     dept = _until(dept, as_of, site)
     links = link_exams(dept, site)
     splits, groups = find_splits(links, site), find_group_cases(links)
+    runs, n_off, n = clock_runs(dept, links)
     found = [*_several_studies(links, site, splits, groups), *find_identity_faults(links, site, groups),
-             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits)]
+             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits, _explained(links, site)),
+             *find_image_faults(links, site, {s for run in runs for s in run.studies}), *find_people_faults(dept, links),
+             *find_impossible_times(dept, links, site, runs, n_off, n), *find_refusals(links, site)]
     table = conform(found, FINDINGS)
     table = table[~table["finding_id"].isin(list(dept.reviewed))].drop_duplicates("finding_id")
     return table.sort_values(["code", "found_at", "finding_id"], kind="stable").reset_index(drop=True)
+
+
+class Explained(NamedTuple):
+    studies: set
+    orders: set
+    reports: set
+
+
+def _explained(links, site):
+    """The Explained positions: what lacks a partner because of a fault that has its own finding."""
+    home, meant = homes(links), (meant_order(s, links) for s in range(len(links.studies)))
+    return Explained({s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links, site)))
 
 
 def rank_candidates(findings, dept, *, site):

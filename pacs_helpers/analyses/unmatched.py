@@ -10,6 +10,7 @@ from .identity import is_not_a_patient
 
 REPORT_HOURS, ORDER_HOURS = 2, 24       # grace before a report without images, an order without anything, is one
 DEFAULT_TARGET_MINUTES = 1440
+LATE_SERIES_MINUTES = 120       # images made later than that after the report are a late series, not a wrong clock
 FINAL = ("F", "C")
 NOT_DELIVERED = ("AE", "AR", "CE", "CR")
 
@@ -23,14 +24,17 @@ def describe_finding(code, *, accession="", studies=(), messages=(), found_at, o
             "suggested_correction": correction + "."}
 
 
-def find_missing_partners(dept, links, site, as_of, splits):
-    """Findings U01 to U04, and U06 for a report that surely belongs to a study it does not name."""
+def find_missing_partners(dept, links, site, as_of, splits, explained):
+    """Findings U01 to U04, and U06 for a report that surely belongs to a study it does not name.
+
+    `explained` are positions of studies, orders and reports whose missing partner another finding explains.
+    """
     meant = _meant_for(links, site)
     claimed = {s for _, _, s in meant.values()}
     yield from _unlinked_reports(links, as_of, meant, site)
-    yield from _unlinked_studies(dept, links)
-    yield from _unreported_exams(dept, links, site, as_of, splits, claimed)
-    yield from _orders_only(links, site, as_of)
+    yield from _unlinked_studies(dept, links, explained.studies)
+    yield from _unreported_exams(dept, links, site, as_of, splits, claimed, {id(links.reports[r]) for r in explained.reports})
+    yield from _orders_only(links, site, as_of, explained.orders)
 
 
 def _meant_for(links, site):
@@ -82,12 +86,12 @@ def _report_without_images(links, reports, site):
         evidence=f"final report under {'accession ' + accession if accession else 'no accession number'}, and no study fits it at any level; {why}", correction=fix)
 
 
-def _unlinked_studies(dept, links):
+def _unlinked_studies(dept, links, explained):
     heard = pd.concat([dept.orders["ordered_at"], dept.reports["message_at"]]).min()
     silent = _silent_hours(dept)
     for s, study in enumerate(links.studies):
         at = study["study_at"] if pd.notna(study["study_at"]) else study["started_at"]
-        if links.orders_of.get(s) or links.reports_of.get(s) or is_not_a_patient(study) or pd.isna(heard) or pd.isna(at) or at < heard.normalize():
+        if s in explained or links.orders_of.get(s) or links.reports_of.get(s) or is_not_a_patient(study) or pd.isna(heard) or pd.isna(at) or at < heard.normalize():
             continue
         # Orders of that hour missing for everybody points at the feed, not at one technologist.
         quiet = at.floor("h") in silent
@@ -107,7 +111,7 @@ def _silent_hours(dept):
     return {hour for hour, n in imaged.items() if n >= 3 and not {hour, hour - pd.Timedelta(hours=1)} & ordered}
 
 
-def _unreported_exams(dept, links, site, as_of, splits, claimed):
+def _unreported_exams(dept, links, site, as_of, splits, claimed, explained):
     ended = dept.events[dept.events["milestone"] == "exam_ended"].sort_values("rank", kind="stable").drop_duplicates("accession_number").set_index("accession_number")["at"]
     sisters = {s: chain for chain, _, _ in splits for s in chain}
     seen = set()
@@ -118,7 +122,7 @@ def _unreported_exams(dept, links, site, as_of, splits, claimed):
         if not positions or order["is_cancelled"] or key in seen or whole & claimed:
             continue
         reports = _reports_about(order, whole, links, site)
-        if any(r["result_status"] in FINAL and r["acknowledgment_code"] not in NOT_DELIVERED for r in reports):
+        if any(r["result_status"] in FINAL and (r["acknowledgment_code"] not in NOT_DELIVERED or id(r) in explained) for r in reports):
             continue
         target = site.target("exam_ended", "final", order["priority"])
         minutes = target[0] if target else DEFAULT_TARGET_MINUTES
@@ -152,8 +156,10 @@ def _no_report(order, studies, reports, end, minutes, as_of):
         evidence=f"images and order are there, but {waited} after the exam ended no final report; {why}", correction=fix)
 
 
-def _orders_only(links, site, as_of):
+def _orders_only(links, site, as_of, explained):
     for o, order in enumerate(links.orders):
+        if o in explained:
+            continue
         due = order["scheduled_at"] if pd.notna(order["scheduled_at"]) else order["ordered_at"]
         reported = site.clean_accession(order["accession_number"]) in links.reports_by_accession
         nameless = not order["accession_number"] and not order["patient_id"]        # a refused fragment, not an order

@@ -16,7 +16,7 @@ FINDING_NAMES = {
     "U05b": "patient ID format", "U05c": "patient ID merged", "U05d": "temporary patient", "U05e": "wrong patient",
     "U06": "accession altered", "U07": "wrong exam", "U08": "split exam", "U09": "group case", "U10": "several studies", "U11": "UID clash",
     "U12": "duplicate patient",
-    "U13": "incomplete", "U14": "foreign images", "U15": "test or QC", "U16": "impossible time", "U17": "demographics differ",
+    "U13": "late images", "U14": "foreign images", "U15": "test or QC", "U16": "impossible time", "U17": "demographics differ",
     "U18": "interface failure",
 }
 

@@ -148,12 +148,12 @@ def _unmatched(findings, whole):
         return
     desks, hidden = _desks(findings)
     if desks.empty:
-        yield "No exam was found whose images, order and report do not match."
+        yield "Nothing was found where images, orders, reports, patients or clocks do not fit together."
         return
     first = f"; the most, {desks.iloc[0]:,}, are on the desk of the {desks.index[0]}" if desks.index[0] not in hidden else ""
     n_apart = len(findings) - int(desks.sum())
     apart = f" ({n_apart:,} more are meant to be so: one study for several orders)" if n_apart >= FEWEST else ""
-    yield f"Images, order and report do not match in <strong>{_count(desks.sum())}</strong> findings{first}{apart}."
+    yield f"Images, orders, reports, patients or clocks do not fit together in <strong>{_count(desks.sum())}</strong> findings{first}{apart}."
     wrong = int(((findings["code"] == "U05e") & (findings["owner"] != "nobody")).sum())
     if wrong:
         yield f"<strong>{_count(wrong).capitalize()}</strong> of them may concern a wrong patient; they come first."
@@ -273,7 +273,7 @@ def _desk_chart(findings):
     if not bars:
         ax.set_yticks([])
         ax.text(0.5, 0.5, "too few findings to be drawn", ha="center", transform=ax.transAxes)
-    return ax, (f"{_count(int(desks.sum())).capitalize()} findings where images, order and report do not match, open when the page was made, by the desk that can mend them. "
+    return ax, (f"{_count(int(desks.sum())).capitalize()} findings where images, orders, reports, patients or clocks do not fit together, open when the page was made, by the desk that can mend them. "
                 f"Desks with {HIDDEN} are put together with others.")
 
 

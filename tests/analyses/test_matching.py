@@ -33,16 +33,15 @@ def test_images_older_than_the_feed_are_not_judged():
     assert codes(department(orders=[order()], studies=[study(), old], reports=[report()])) == []
 
 
-def test_phantoms_need_no_order():
+def test_phantoms_need_no_order_and_are_u15():
     phantom = study("", "2.25.2", patient_id="QC1", patient_name="PHANTOM^DAILY", patient_birth_date="")
-    assert codes(department(orders=[order()], studies=[study(), phantom], reports=[report()])) == []
+    assert codes(department(orders=[order()], studies=[study(), phantom], reports=[report()])) == ["U15"]
 
 
 @pytest.mark.parametrize(("reports", "status", "owner"), [
     ([], "CM", "radiologist"),
     ([], "IP", "technologist"),
     ([report(result_status="P")], "CM", "radiologist"),
-    ([report(acknowledgment_code="AE")], "CM", "interface team"),
 ])
 def test_exam_without_a_delivered_final_is_u02_with_its_owner(reports, status, owner):
     got = found(department(orders=[order(order_status=status)], studies=[study()], reports=reports))

@@ -86,8 +86,9 @@ def test_files_do_not_change_each_others_rows(kind):
     @given(together(kind), st.randoms(use_true_random=False))
     def law(files, chance):
         whole = read(kind, files)
+        whole.pop("performed_steps", None) if kind == "capture" else None      # a step goes on in the next file
         some = {name: data for name, data in files.items() if chance.random() < 0.5} or files
-        assert_same(rows_of(read(kind, some), some, about_all), rows_of(whole, some, about_all))
+        assert_same(rows_of(whole, some, about_all), rows_of(read(kind, some), some, about_all))
 
     law()
 

@@ -87,10 +87,10 @@ def test_a_share_never_tells_a_group_under_eleven(met, decided, words):
 
 def test_desks_with_few_findings_are_put_together_and_cannot_be_had_by_subtraction(tmp_path):
     text = words(briefing(tmp_path, department(events=events_of("CT", 30, 60)), findings=findings_of(technologist=30, radiologist=15, vendor=2, nobody=40)))
-    assert "do not match in 47 findings; the most, 30, are on the desk of the technologist" in text
+    assert "do not fit together in 47 findings; the most, 30, are on the desk of the technologist" in text
     shown, alone = findings_of(technologist=30, vendor=2), findings_of(vendor=2)
     assert "desk of the" not in words(briefing(tmp_path, department(), findings=shown)).replace("the desk that", "")
-    assert "do not match in fewer than 11 findings." in words(briefing(tmp_path, department(), findings=alone))
+    assert "do not fit together in fewer than 11 findings." in words(briefing(tmp_path, department(), findings=alone))
 
 
 def test_wrong_patients_are_told_first_and_never_counted_below_eleven(tmp_path):

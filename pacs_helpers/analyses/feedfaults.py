@@ -1,0 +1,138 @@
+"""What is wrong with clocks and feeds: U16 (times that cannot be), U18 (messages refused and never sent again)."""
+
+from collections import Counter, defaultdict
+from typing import NamedTuple
+
+import pandas as pd
+
+from .unmatched import FINAL, LATE_SERIES_MINUTES, NOT_DELIVERED, describe_finding
+
+NEAR_THE_HOUR = 15      # minutes from a whole number of hours that are still a clock's error
+MOST_NAMED = 10
+FEW = 3                 # fewer are single exams, whatever share they are
+
+
+class ClockRun(NamedTuple):
+    """Exams in a row on one station whose images say another hour than the RIS: `hours` ahead, `studies` positions, `since` and `until` by the RIS."""
+
+    station: str
+    hours: int
+    studies: list
+    since: pd.Timestamp
+    until: pd.Timestamp
+
+
+def clock_runs(dept, links):
+    """`(runs of two exams or more, exams that are off, exams judged)`: stations whose clock is whole hours off, as at the end of summer time."""
+    told = dept.events[(dept.events["milestone"] == "exam_started") & (dept.events["source"] == "hl7") & dept.events["precision"].isin(["second", "minute"])]
+    begun = told.sort_values(["rank", "at"], kind="stable").drop_duplicates("accession_number").set_index("accession_number")["at"]
+    exams, by_station, n_off = defaultdict(list), defaultdict(list), 0
+    for s, study in enumerate(links.studies):
+        numbers = (*(links.orders[o]["accession_number"] for o in links.orders_of.get(s, [])), study["accession_number"])
+        number = next((n for n in numbers if n and n in begun.index), "")
+        if number and links.orders_of.get(s) and pd.notna(study["started_at"]) and "_TIME" not in study["problems"]:
+            exams[number].append(s)
+    for number, positions in exams.items():
+        first = min(positions, key=lambda s: links.studies[s]["started_at"])
+        minutes = (links.studies[first]["started_at"] - begun[number]).total_seconds() / 60
+        hours = round(minutes / 60) if abs(minutes - round(minutes / 60) * 60) <= NEAR_THE_HOUR else 0
+        n_off += bool(hours)
+        by_station[links.studies[first]["station_name"]].append((begun[number], positions, hours))
+    return [run for station, some in by_station.items() for run in _runs(station, sorted(some))], n_off, len(exams)
+
+
+def _runs(station, exams):
+    """The ClockRuns of one station's `(when, positions, hours)` in order of time; an exam in between may agree by chance, as a late start does."""
+    hours = Counter(h for _, _, h in exams if h)
+    for h in hours:
+        places = [i for i, exam in enumerate(exams) if exam[2] == h]
+        for first, last in _stretches(places):
+            run = [exam for exam in exams[first:last + 1] if exam[2] == h]
+            if len(run) > 1:
+                yield ClockRun(station, h, [s for _, positions, _ in run for s in positions], run[0][0], run[-1][0])
+
+
+def _stretches(places):
+    """`(first, last)` of runs of places with at most one other between two of them."""
+    starts = [i for i, place in enumerate(places) if not i or place - places[i - 1] > 2]
+    return [(places[start], places[stop - 1]) for start, stop in zip(starts, [*starts[1:], len(places)])]
+
+
+def find_impossible_times(dept, links, site, runs, n_off, n):
+    """Findings U16: a zone read wrong for all, a station's clock off by hours, single exams whose report was final before their images were made."""
+    if n_off >= FEW and n_off * 2 > n:
+        yield describe_finding(
+            "U16", found_at=min((run.since for run in runs), default=pd.NaT), owner="PACS administrator", confidence=0.9,
+            evidence=f"the images of {n_off:,} of {n:,} exams say another hour than the RIS, on all kinds of stations: a time zone is read wrong, not every clock is",
+            correction="Check time_zone in site.toml, and the OTHER_OFFSET count in the account of the load, before any turnaround")
+        return
+    for run in runs:
+        since, until = (at.tz_convert(site.time_zone) for at in (run.since, run.until))
+        yield describe_finding(
+            "U16", accession=links.studies[run.studies[0]]["accession_number"], studies=[links.studies[s] for s in run.studies], found_at=run.since, owner="modality service", confidence=0.9,
+            evidence=f"the clock of {run.station or 'an unnamed station'} was {abs(run.hours)} hour{'s' * (abs(run.hours) > 1)} {'ahead of' if run.hours > 0 else 'behind'} the RIS "
+                     f"in {len(run.studies)} exams, {since:%d %b %H:%M} to {until:%d %b %H:%M}",
+            correction="Have the station take its time from the time server (NTP) and follow summer time; correct its times in analyses only")
+    yield from _final_too_early(dept, links, site, {s for run in runs for s in run.studies})
+
+
+def _final_too_early(dept, links, site, doubted):
+    best = dept.events[dept.events["source"].isin(["dicom", "mpps"]) & dept.events["precision"].isin(["second", "minute"])].sort_values(["rank", "at"], kind="stable")
+    ended = best[best["milestone"] == "exam_ended"].drop_duplicates("accession_number").set_index("accession_number")
+    for final, report, positions in _finals(links, site).values():
+        numbers = [n for n in (report["accession_number"], *(links.studies[s]["accession_number"] for s in positions)) if n in ended.index]
+        if not numbers or doubted & {*positions} or "_TIME" in ended.loc[numbers[0], "problems"] or any("_TIME" in links.studies[s]["problems"] for s in positions):
+            continue
+        late = (ended.loc[numbers[0], "at"] - final).total_seconds() / 60
+        if 0 < late <= LATE_SERIES_MINUTES or late > 0 and all(links.studies[s]["started_at"] > final for s in positions):
+            station = ", ".join(sorted({links.studies[s]["station_name"] for s in positions} - {""})) or "the device"
+            yield describe_finding(
+                "U16", accession=report["accession_number"], studies=[links.studies[s] for s in positions], found_at=final, owner="modality service", confidence=0.75,
+                evidence=f"the report was final {late:.0f} minutes before the exam ended: the clocks of {station} and of the RIS disagree, or it is another exam's report",
+                correction="Compare both clocks with the time server first; if they agree, ask the author which exam was read")
+
+
+def _finals(links, site):
+    """`{cleaned accession: (when first final, report, positions of its studies)}`."""
+    finals = {}
+    for r, report in enumerate(links.reports):
+        key, at = site.clean_accession(report["accession_number"]), report["status_changed_at"]
+        if key and report["result_status"] in FINAL and pd.notna(at) and (key not in finals or at < finals[key][0]):
+            finals[key] = at, report, links.of_report[r][1]
+    return finals
+
+
+def refused_reports(links, site):
+    """Positions of the reports that were refused and of which no later version was accepted."""
+    accepted = {}
+    for report in links.reports:
+        if report["acknowledgment_code"] not in (*NOT_DELIVERED, "") and pd.notna(report["message_at"]):
+            key = site.clean_accession(report["accession_number"])
+            accepted[key] = max(accepted.get(key, report["message_at"]), report["message_at"])
+    return [r for r, report in enumerate(links.reports) if report["acknowledgment_code"] in NOT_DELIVERED and not report["is_duplicate"]
+            and not accepted.get(site.clean_accession(report["accession_number"]), pd.NaT) > report["message_at"]]
+
+
+def find_refusals(links, site):
+    """Findings U18: one per report that was refused and never taken, one for all that were refused in a row."""
+    order = sorted(range(len(links.reports)), key=lambda r: (links.reports[r]["message_at"] if pd.notna(links.reports[r]["message_at"]) else pd.Timestamp.min.tz_localize("UTC"), r))
+    open_, runs = set(refused_reports(links, site)), [[]]
+    for r in order:
+        if r in open_:
+            runs[-1].append(links.reports[r])
+        elif runs[-1] and links.reports[r]["acknowledgment_code"] not in (*NOT_DELIVERED, ""):
+            runs.append([])
+    for run in filter(None, runs):
+        yield _refusal(run, site)
+
+
+def _refusal(run, site):
+    first, codes = run[0], sorted({t["acknowledgment_code"] for t in run})
+    numbers = list(dict.fromkeys(t["accession_number"] or "(none)" for t in run))
+    shown = ", ".join(numbers[:MOST_NAMED]) + (f" and {len(numbers) - MOST_NAMED} more" if len(numbers) > MOST_NAMED else "")
+    since = first["message_at"].tz_convert(site.time_zone) if pd.notna(first["message_at"]) else None
+    many = f"{len(run)} reports in a row ({shown}) were refused from {since:%d %b %H:%M} on" if len(run) > 1 and since is not None else f"the report of {shown} was refused"
+    return describe_finding(
+        "U18", accession=first["accession_number"], messages=run, found_at=first["acknowledged_at"] if pd.notna(first["acknowledged_at"]) else first["message_at"],
+        owner="interface team", confidence=0.95, evidence=f"{many} (MSA-1 {', '.join(codes)}) and never sent again with success: who looks in the other system finds no report",
+        correction="Read the refusal's text, mend the mapping, and send the message" + ("s again, the oldest first" if len(run) > 1 else " again"))
