@@ -1,11 +1,13 @@
 """DICOM files, DICOM JSON, text dumps and zip archives of them -> one row per instance, one per performed procedure step, and the account of every file."""
 
 import errno
+import gc
 import hashlib
 import os
 import stat
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from io import FileIO
 from itertools import chain
 from typing import NamedTuple
@@ -76,10 +78,23 @@ def read_files(unit):
     """{table: {column: values}} of `((file, identity), ...), time zone, whether to hash`; `_content` of an instance is the sha256 of what it is of, or ""."""
     files, zone, is_hashed = unit
     tables = defaultdict(list)
-    for i in range(0, len(files), OPEN_AT_ONCE):
-        _read_together(files[i:i + OPEN_AT_ONCE], zone, is_hashed, tables)
+    with _uncollected():
+        for i in range(0, len(files), OPEN_AT_ONCE):
+            _read_together(files[i:i + OPEN_AT_ONCE], zone, is_hashed, tables)
     # While the rows are at hand: of many thousand most have left the processor's memory.
     return {table: {name: [row.get(name) for row in tables[table]] for name in schema} for table, schema in _SCHEMAS.items()}
+
+
+@contextmanager
+def _uncollected():
+    """Without garbage collection, which finds nothing here and looks through all rows again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _read_together(files, zone, is_hashed, tables):
