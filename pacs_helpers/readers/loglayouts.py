@@ -13,6 +13,7 @@ STRANGERS = tuple((reason, re.compile(pattern, re.M)) for reason, pattern in (
     ("HL7 messages; they are read by read_hl7_log", rb"^\W?MSH\|"),
     ("JSON that is no journal; answers of a DICOMweb service are read by read_headers", rb"\A\s*[\[{]"),
     ("XML; audit messages are read by read_audit_log", rb"\A\s*<"),
+    ("a table with columns; lists of transfers are read by read_transfer_list", rb"\A\W?\s*[^\d\n]*?([,;\t|])(?:[^\d\n]*?\1){2}[^\d\n]*$"),
     ("UTF-16 text; save it as UTF-8 and read it again", rb"\A(?:\xff\xfe|\xfe\xff)"),
 ))
 DIALECTS = (orthanclog, dcm4chelog, pynetdicomlog, dcmtklog, tsharklog)
@@ -59,10 +60,10 @@ def whole_file_problem(log, data, layout, modified_at):
         return "NO_DATE", f"a {layout.name} log has times without date; give start_date, the day of its first line (last written {day})"
     if layout or any(open_envelope(line.decode("utf-8", "replace")) for line in data[:200_000].splitlines()):
         return None
-    if _SLASHED.search(data[:4096]) and not log.date_order:
-        return "DATE_AMBIGUOUS", f"dates such as 99/99/99 do not say which is the month; give date_order, '{DATE_ORDERS[0]}' or '{DATE_ORDERS[1]}', or let the program write YYYY-MM-DD"
     if stranger := next((reason for reason, pattern in STRANGERS if pattern.search(data[:200_000])), None):
         return "UNKNOWN_FORMAT", f"holds {stranger}; here belongs the log of a DICOM program"
+    if _SLASHED.search(data[:4096]) and not log.date_order:
+        return "DATE_AMBIGUOUS", f"dates such as 99/99/99 do not say which is the month; give date_order, '{DATE_ORDERS[0]}' or '{DATE_ORDERS[1]}', or let the program write YYYY-MM-DD"
     if not is_text(data[:4096]):
         return "NOT_TEXT", "a binary file, not a log; captures are read by read_capture, images by read_headers"
     first = next((line for line in data[:4096].splitlines() if line.strip()), b"")[:60].decode("utf-8", "replace")

@@ -382,6 +382,7 @@ def test_rejected_rows_stay_few_and_their_bytes_still_add_up(tmp_path):
     (b"", "EMPTY_FILE", "0 bytes"),
     (b"Doe^John 1970 something\n", "UNKNOWN_FORMAT", "aaa^aaaa 9999"),
     (b"MSH|^~\\&|RIS|A\r", "UNKNOWN_FORMAT", "HL7 messages; they are read by read_hl7_log;"),
+    (b"\nStart;Source AE;Destination AE;Images\n02/03/2024 08:00;CT1;PACS;3\n", "UNKNOWN_FORMAT", "a table with columns; lists of transfers are read by read_transfer_list;"),
     (b'[{"00080005": {}}]\n', "UNKNOWN_FORMAT", "DICOMweb service are read by read_headers;"),
     (b"<AuditMessage/>\n", "UNKNOWN_FORMAT", "audit messages are read by read_audit_log;"),
     (b"\x89PNG\0\0\0\1\2\3\4\5\6\n", "NOT_TEXT", "binary"),
