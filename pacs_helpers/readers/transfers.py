@@ -124,7 +124,7 @@ def _transfer(row, units, is_list):
 def _outcome(text, codes):
     """`(outcome or None, DICOM status code or "")` of a status in words or in hex digits."""
     word = text.strip().casefold()
-    found = re.fullmatch(r"(?:0x)?([0-9a-f]{4}|0)(?:h|\b.*)?", word)
+    found = re.fullmatch(r"(?:0x)?([0-9a-f]{4}|0)h?(?:\s*[:;(-].*)?", word)
     if found:
         code = found[1].upper().zfill(4)
         return _CATEGORIES[status_category(code)], code
@@ -151,13 +151,15 @@ def _settled(*, n_instances, n_stored, n_failed, outcome, is_told, codes):
 def _operations(row, is_list):
     """A C-STORE for what was stored and one for what failed, as far as the line counts them; one for the instance that it names."""
     is_failed, is_over = row["outcome"] in ("rejected", "aborted", "failed"), row["outcome"] == "released" or not row["is_told"]
-    counted = [("Failure" if is_failed else "Success" if is_over and row["is_told"] else None, 1)] if is_list else [
+    is_untold = row["is_told"] and not is_failed and not is_over
+    counted = [("Failure" if is_failed else "Success" if is_over and row["is_told"] else None, None if is_untold else 1)] if is_list else [
         (category, n) for category, n in (("Success", row["n_stored"]), ("Failure", row["n_failed"])) if n]
     if not is_list and row["n_stored"] is None and is_over and row["n_bytes"] is not None:
         counted = [("Success", None)]       # how many is not told, how much is
     for category, n in counted:
-        size = (row["n_bytes"], row["n_bytes_source"]) if category != "Failure" else (None, "missing")
-        yield {**row, "service": "C-STORE", "status_category": category, "n_instances": n, "n_bytes": size[0], "n_bytes_source": size[1]}
+        size = (row["n_bytes"], row["n_bytes_source"]) if category != "Failure" and not is_untold else (None, "missing")
+        problems = add_problem(row["problems"], "NO_COUNT") if is_list and n is None else row["problems"]
+        yield {**row, "problems": problems, "service": "C-STORE", "status_category": category, "n_instances": n, "n_bytes": size[0], "n_bytes_source": size[1]}
 
 
 def _count(text, codes):

@@ -51,7 +51,8 @@ def test_a_list_of_instances_is_operations_without_association(load):
     assert got.associations.empty and set(got.operations["association_id"]) == {""}
     assert got.operations["sop_instance_uid"].tolist() == ["1.2.1", "1.2.2", "1.2.3"]
     assert got.operations["status_category"].astype(object).where(got.operations["status_category"].notna(), None).tolist() == ["Success", "Failure", None]
-    assert got.operations["n_bytes"].tolist() == [524288, pd.NA, 524288]
+    assert got.operations["n_bytes"].tolist() == [524288, pd.NA, pd.NA] and got.operations["problems"].tolist() == ["", "", "NO_COUNT"]
+    assert summarize_throughput(got.operations, every="1h")[["n_instances", "n_failed", "n_bytes"]].values.tolist() == [[1, 1, 524288]]
 
 
 @pytest.mark.parametrize(("written", "unit", "n_bytes", "source"), [
@@ -73,7 +74,7 @@ def test_a_size_that_can_be_read_two_ways_or_none_is_missing(load, written, unit
 
 @pytest.mark.parametrize(("word", "outcome", "problems"), [
     ("Completed", "released", ""), ("SUCCESS", "released", ""), ("0x0000", "released", ""), ("B000", "released", ""), ("0xA700", "failed", ""), ("C123: cannot understand", "failed", ""),
-    ("Failed (timeout)", "failed", ""), ("Refused: out of resources", "rejected", ""),
+    ("1000 sent", None, "UNKNOWN_STATUS"), ("Failed (timeout)", "failed", ""), ("Refused: out of resources", "rejected", ""),
     ("aborted by peer", "aborted", ""),
     ("In progress", "unfinished", "NO_COUNT"), ("incomplete", "failed", "PARTLY_FAILED"), ("not sent", None, "UNKNOWN_STATUS"), ("", None, ""), ("unsuccessful", None, "UNKNOWN_STATUS")])
 def test_a_status_is_taken_at_its_word_or_not_at_all(load, word, outcome, problems):
