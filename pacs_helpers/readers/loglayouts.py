@@ -13,8 +13,8 @@ STRANGERS = tuple((reason, re.compile(pattern, re.M)) for reason, pattern in (
     ("HL7 messages; they are read by read_hl7_log", rb"^\W?MSH\|"),
     ("JSON that is no journal; answers of a DICOMweb service are read by read_headers", rb"\A\s*[\[{]"),
     ("XML; audit messages are read by read_audit_log", rb"\A\s*<"),
-    ("a table with columns; lists of transfers are read by read_transfer_list", rb"\A\W?\s*[^\d\n]*?([,;\t|])(?:[^\d\n]*?\1){2}[^\d\n]*$"),
     ("UTF-16 text; save it as UTF-8 and read it again", rb"\A(?:\xff\xfe|\xfe\xff)"),
+    ("a table with columns; lists of transfers are read by read_transfer_list", rb"\A\W?\s*[^\d\n\0-\x08]*?([,;\t|])(?:[^\d\n\0-\x08]*?\1){2}[^\d\n\0-\x08]*$"),
 ))
 DIALECTS = (orthanclog, dcm4chelog, pynetdicomlog, dcmtklog, tsharklog)
 LAYOUTS = tuple(compile_layout(dialect, *row) for dialect in DIALECTS for row in dialect.LAYOUTS)

@@ -382,6 +382,8 @@ def test_rejected_rows_stay_few_and_their_bytes_still_add_up(tmp_path):
     (b"", "EMPTY_FILE", "0 bytes"),
     (b"Doe^John 1970 something\n", "UNKNOWN_FORMAT", "aaa^aaaa 9999"),
     (b"MSH|^~\\&|RIS|A\r", "UNKNOWN_FORMAT", "HL7 messages; they are read by read_hl7_log;"),
+    ("Start;Source AE;Destination AE;Images\n".encode("utf-16"), "UNKNOWN_FORMAT", "save it as UTF-8"),
+    (b"\x93\0\1,\xff,\2,\xee,\0\n\0\0", "NOT_TEXT", "binary"),
     (b"\nStart;Source AE;Destination AE;Images\n02/03/2024 08:00;CT1;PACS;3\n", "UNKNOWN_FORMAT", "a table with columns; lists of transfers are read by read_transfer_list;"),
     (b'[{"00080005": {}}]\n', "UNKNOWN_FORMAT", "DICOMweb service are read by read_headers;"),
     (b"<AuditMessage/>\n", "UNKNOWN_FORMAT", "audit messages are read by read_audit_log;"),
