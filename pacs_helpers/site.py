@@ -63,7 +63,7 @@ class Site:
             raise TableError(f"time_zone: '{self.time_zone}' has no summer time; write a place instead, such as {FIXED_ZONES[self.time_zone]}.")
         base = self.hl7_field.removesuffix(".1")
         for export in (self.ris, self.transfers):
-            check_options(export, "")
+            check_options(export)
         if base != "auto" and base not in ACCESSION_FIELDS:
             raise TableError(f"hl7_field: '{self.hl7_field}' is not 'auto' or one of {', '.join(ACCESSION_FIELDS)}."
                              f"{nearest(self.hl7_field, ACCESSION_FIELDS)}")
@@ -120,11 +120,11 @@ class Site:
         return self.ae_titles.get(ae_title, {}).get("name", ae_title)
 
 
-def check_options(columns, where="columns: "):
+def check_options(columns):
     """Nothing; TableError when an option of a map of columns has a value that is none."""
     for option, allowed in OPTIONS.items():
         if columns.get(option) not in (None, *allowed):
-            raise TableError(f"{where}{option} '{columns[option]}' is not one of {', '.join(allowed)}." if where else f"{option}: '{columns[option]}' is not one of {', '.join(allowed)}.")
+            raise TableError(f"{option}: '{columns[option]}' is not one of {', '.join(allowed)}.")
 
 
 def require_site(site):

@@ -74,3 +74,10 @@ def test_leading_zeros_stay_where_they_matter():
 def test_a_zone_without_the_summer_time_of_its_name_is_refused():
     with pytest.raises(TableError, match="'EST' has no summer time; write a place instead, such as 'America/New_York'"):
         Site(time_zone="EST")
+
+
+@pytest.mark.parametrize(("table", "option"), [("ris", "date_order"), ("transfers", "size_unit"), ("transfers", "duration_unit")])
+def test_an_option_of_a_map_of_columns_that_is_none_is_named_with_its_line(tmp_path, table, option):
+    (tmp_path / "site.toml").write_text(f'time_zone = "UTC"\n\n[{table}]\n{option} = "furlongs"\n')
+    with pytest.raises(TableError, match=f"line 4: {option}: 'furlongs' is not one of"):
+        Site.load(tmp_path / "site.toml")

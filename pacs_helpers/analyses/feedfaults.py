@@ -1,6 +1,6 @@
 """What is wrong with clocks and feeds: U16 (times that cannot be), U18 (messages refused and never sent again)."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,10 +13,11 @@ FEW = 3                 # fewer are single exams, whatever share they are
 
 
 class ClockRun(NamedTuple):
-    """Exams in a row on one station whose images say another hour than the RIS: `hours` ahead, `studies` positions, `since` and `until` by the RIS."""
+    """Exams in a row on one station whose images say another hour than the RIS: `hours` ahead, positions of their `studies`, `since` and `until` by the RIS."""
 
     station: str
     hours: int
+    n_exams: int
     studies: list
     since: pd.Timestamp
     until: pd.Timestamp
@@ -43,13 +44,12 @@ def clock_runs(dept, links):
 
 def _runs(station, exams):
     """The ClockRuns of one station's `(when, positions, hours)` in order of time; an exam in between may agree by chance, as a late start does."""
-    hours = Counter(h for _, _, h in exams if h)
-    for h in hours:
+    for h in sorted({h for _, _, h in exams if h}):
         places = [i for i, exam in enumerate(exams) if exam[2] == h]
         for first, last in _stretches(places):
             run = [exam for exam in exams[first:last + 1] if exam[2] == h]
             if len(run) > 1:
-                yield ClockRun(station, h, [s for _, positions, _ in run for s in positions], run[0][0], run[-1][0])
+                yield ClockRun(station, h, len(run), [s for _, positions, _ in run for s in positions], run[0][0], run[-1][0])
 
 
 def _stretches(places):
@@ -60,10 +60,11 @@ def _stretches(places):
 
 def find_impossible_times(dept, links, site, runs, n_off, n):
     """Findings U16: a zone read wrong for all, a station's clock off by hours, single exams whose report was final before their images were made."""
-    if n_off >= FEW and n_off * 2 > n:
+    stations = {run.station for run in runs}
+    if n_off >= FEW and n_off * 2 > n and len(stations) > 1:
         yield describe_finding(
-            "U16", found_at=min((run.since for run in runs), default=pd.NaT), owner="PACS administrator", confidence=0.9,
-            evidence=f"the images of {n_off:,} of {n:,} exams say another hour than the RIS, on all kinds of stations: a time zone is read wrong, not every clock is",
+            "U16", found_at=min(run.since for run in runs), owner="PACS administrator", confidence=0.9,
+            evidence=f"the images of {n_off:,} of {n:,} exams say another hour than the RIS, on {len(stations)} stations: a time zone is read wrong, not every clock is",
             correction="Check time_zone in site.toml, and the OTHER_OFFSET count in the account of the load, before any turnaround")
         return
     for run in runs:
@@ -71,7 +72,7 @@ def find_impossible_times(dept, links, site, runs, n_off, n):
         yield describe_finding(
             "U16", accession=links.studies[run.studies[0]]["accession_number"], studies=[links.studies[s] for s in run.studies], found_at=run.since, owner="modality service", confidence=0.9,
             evidence=f"the clock of {run.station or 'an unnamed station'} was {abs(run.hours)} hour{'s' * (abs(run.hours) > 1)} {'ahead of' if run.hours > 0 else 'behind'} the RIS "
-                     f"in {len(run.studies)} exams, {since:%d %b %H:%M} to {until:%d %b %H:%M}",
+                     f"in {run.n_exams} exams, {since:%d %b %H:%M} to {until:%d %b %H:%M}",
             correction="Have the station take its time from the time server (NTP) and follow summer time; correct its times in analyses only")
     yield from _final_too_early(dept, links, site, {s for run in runs for s in run.studies})
 

@@ -8,6 +8,7 @@ from .identity import is_not_a_patient
 from .unmatched import FINAL, LATE_SERIES_MINUTES, describe_finding
 
 LATE_MINUTES = 10           # devices finish writing, readers sign early
+_NEVER = pd.Timestamp.max.tz_localize("UTC")
 USUAL_SHARE = 1 / 3         # of a station's reported studies: more than that is its clock
 
 
@@ -30,9 +31,10 @@ def find_image_faults(links, site, doubted):
 
 def _is_the_later(study, links):
     """Whether a study was made after those that it shares a SOP Instance UID with: the first had it by right."""
-    others = [t for t in links.studies if t["study_instance_uid"] in study["clashing_study_uids"].split()]
-    key = [(pd.isna(t["started_at"]), t["started_at"], t["study_instance_uid"]) for t in (study, *others)]
-    return all(one > key[0] for one in key[1:]) is False and max(key) == key[0]
+    def made(t):
+        return t["started_at"] if pd.notna(t["started_at"]) else _NEVER, t["study_instance_uid"]
+
+    return all(made(study) >= made(t) for t in links.studies if t["study_instance_uid"] in study["clashing_study_uids"].split())
 
 
 def _clash(study):

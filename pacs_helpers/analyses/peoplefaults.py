@@ -10,6 +10,7 @@ from .identity import edits, is_not_a_patient, is_temporary, plain_id, same_name
 from .unmatched import describe_finding
 
 PLAIN_SEXES = ("F", "M")
+_NEVER = pd.Timestamp.max.tz_localize("UTC")
 
 
 def find_people_faults(dept, links):
@@ -45,7 +46,7 @@ def _people(dept):
     people = {}
     for table, when in ((dept.patients, "at"), (dept.orders, "ordered_at")):
         for row in table.to_dict("records"):
-            at = row[when] if pd.notna(row[when]) else pd.Timestamp.max.tz_localize("UTC")
+            at = row[when] if pd.notna(row[when]) else _NEVER
             if row["patient_id"] and row["patient_name"]:
                 known = people.setdefault(row["patient_id"], {"name": row["patient_name"], "birth_date": row["patient_birth_date"], "sex": row["patient_sex"], "at": at})
                 known["at"] = min(known["at"], at)
@@ -54,18 +55,24 @@ def _people(dept):
 
 def _is_one_person(one, other):
     """Names alike but for one keystroke or the order of their parts, and no other sex: twins have other first names."""
-    names = [sorted(person["name"].upper().replace("^", " ").split()) for person in (one, other)]
+    names = [_parts(person["name"]) for person in (one, other)]
     sexes = {person["sex"] for person in (one, other)} & set(PLAIN_SEXES)
-    text = [" ".join(name) for name in names]
-    return len(sexes) < 2 and (names[0] == names[1] or min(map(len, text)) >= 6 and edits(*text) <= 1)
+    return len(sexes) < 2 and (names[0] == names[1] or min(map(len, names)) >= 6 and edits(*names) <= 1)
+
+
+def _parts(name):
+    """The parts of a name in one order."""
+    return " ".join(sorted(name.upper().replace("^", " ").split()))
 
 
 def _twins(one, other, people, links):
     orders = [o for pid in (other, one) for i in links.orders_by_patient.get(pid, []) for o in [links.orders[i]] if o["accession_number"]]
     last = max(orders, key=lambda o: (pd.notna(o["ordered_at"]), o["ordered_at"]), default=None)
+    found_at = max(people[one]["at"], people[other]["at"])
+    is_same = _parts(people[one]["name"]) == _parts(people[other]["name"])
     return describe_finding(
-        "U12", accession=last["accession_number"] if last else "", found_at=max(people[one]["at"], people[other]["at"]), owner="registration", confidence=0.7,
-        evidence=f"IDs {one} and {other} have the same birth date and {'the same name' if people[one]['name'] == people[other]['name'] else 'names one keystroke apart'}, and no merge joins them",
+        "U12", accession=last["accession_number"] if last else "", found_at=pd.NaT if found_at == _NEVER else found_at, owner="registration", confidence=0.7,
+        evidence=f"IDs {one} and {other} have the same birth date and {'the same name' if is_same else 'names one keystroke apart'}, and no merge joins them",
         correction="Let the patient index team decide whether they are one person, and merge them there; do not join them in the archive")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..site import DATE_ORDERS, OPTIONS, check_options
 from ..tables import INSTANT, TableError, nearest
-from .account import list_files, reject
+from .account import close_account, list_files, reject, run_over, source_row
 from .delimited import read_records
 from .times import local_to_utc, parse_time
 
@@ -54,6 +54,24 @@ def check_map(wanted, form):
     check_options(wanted)
     if not {*form.needed} & {*wanted}:
         raise TableError(f"columns: no header is named for {form.needed[0]}, by which {form.thing} is known; add it to the map.")
+
+
+def read_exports(path, site, wanted, form, worker, executor):
+    """`(what worker gives for each file, REJECTED, SOURCES)`; the last two things that `worker` gives of `(file, site, wanted)` are rejected rows and source row."""
+    check_map(wanted, form)
+    files, rejected = list_files(path)
+    parts = list(run_over(worker, [(file, site, wanted) for file in sorted(files)], executor))
+    rejected = [*rejected, *(row for *_, refused, _ in parts for row in refused)]
+    unlike = [row for row in rejected if row["code"] == "MISSING_COLUMN"]
+    if unlike and not any(source["n_rows"] for *_, source in parts):
+        raise TableError(f"columns: {unlike[0]['source_file']} has {unlike[0]['reason']}.")
+    return parts, *close_account(rejected, [source for *_, source in parts], unit="bytes")
+
+
+def export_source(file, found, started):
+    """The source row of the Records of a file."""
+    return source_row(file, n_bytes=found.n_bytes, n_bytes_in_rows=found.n_in_rows, n_bytes_rejected=sum(r["n_bytes"] for r in found.rejected), n_bytes_framing=found.n_framing,
+                      n_rows=len(found.rows), n_rejected=len(found.rejected), sha256=found.digest, started=started)
 
 
 def read_columns(file, wanted, form, zone):
@@ -130,7 +148,7 @@ def _with_clock(date, clock):
         return f"{day} {text}".strip()
     day = f"{day[:4]}-{day[4:6]}-{day[6:]}" if re.fullmatch(r"\d{8}", day) else day
     hour, minute, second, half = found.groups()
-    return f"{day} {hour}:{minute}:{second or '00'}" + (f" {half}M" if half else "") if second else f"{day} {hour}:{minute}" + (f" {half}M" if half else "")
+    return f"{day} {':'.join(filter(None, (hour, minute, second)))}" + (f" {half}M" if half else "")
 
 
 def _text(value, is_id):

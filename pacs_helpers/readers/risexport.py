@@ -6,9 +6,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..site import RIS_FIELDS, require_site
-from ..tables import EXAMS, MILESTONES, TableError, conform
-from .account import close_account, list_files, run_over, source_row
-from .columns import Form, check_map, propose, read_columns
+from ..tables import EXAMS, MILESTONES, conform
+from .columns import Form, export_source, propose, read_columns, read_exports
 from .transfers import TRANSFERS
 
 RIS = Form("ris", "an exam", {      # what headers call a field
@@ -46,19 +45,8 @@ def read_ris_export(path, *, site, columns=None, executor=None):
     month cannot be told apart until `date_order` ("day first" or "month first") says so. A line whose fields do not fit the header is rejected, never shifted.
     """
     require_site(site)
-    wanted = site.ris if columns is None else columns
-    check_map(wanted, RIS)
-    files, rejected = list_files(path)
-    tables, sources = [], []
-    for table, refused, source in run_over(read_file, [(file, site, wanted) for file in sorted(files)], executor):
-        tables.append(table)
-        rejected += refused
-        sources.append(source)
-    unlike = [r for r in rejected if r["code"] == "MISSING_COLUMN"]
-    if unlike and not any(map(len, tables)):
-        raise TableError(f"columns: {unlike[0]['source_file']} has {unlike[0]['reason']}.")
-    rejected, sources = close_account(rejected, sources, unit="bytes")
-    return RisExport(conform(pd.concat(tables, ignore_index=True) if tables else [], EXAMS), rejected, sources)
+    parts, rejected, sources = read_exports(path, site, site.ris if columns is None else columns, RIS, read_file, executor)
+    return RisExport(conform(pd.concat([table for table, *_ in parts], ignore_index=True) if parts else [], EXAMS), rejected, sources)
 
 
 def read_file(unit):
@@ -66,9 +54,7 @@ def read_file(unit):
     file, site, wanted = unit
     started = time.perf_counter()
     table, found = read_columns(file, wanted, RIS, site.time_zone)
-    return conform(table, EXAMS), found.rejected, source_row(
-        file, n_bytes=found.n_bytes, n_bytes_in_rows=found.n_in_rows, n_bytes_rejected=sum(r["n_bytes"] for r in found.rejected), n_bytes_framing=found.n_framing,
-        n_rows=len(found.rows), n_rejected=len(found.rejected), sha256=found.digest, started=started)
+    return conform(table, EXAMS), found.rejected, export_source(file, found, started)
 
 
 

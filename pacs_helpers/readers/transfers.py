@@ -6,9 +6,8 @@ import time
 import pandas as pd
 
 from ..site import DURATION_UNITS, SIZE_UNITS, TRANSFER_FIELDS, require_site
-from ..tables import ASSOCIATIONS, OPERATIONS, TableError, add_problem, conform
-from .account import close_account, list_files, run_over, source_row
-from .columns import Form, check_map, read_columns
+from ..tables import ASSOCIATIONS, OPERATIONS, add_problem, conform
+from .columns import Form, export_source, read_columns, read_exports
 from .dicomlog import DicomLog
 from .dimse import status_category
 
@@ -32,6 +31,7 @@ TRANSFERS = Form("transfers", "a transfer", {     # what headers call a field
 _OUTCOMES = {"unfinished": r"in progress|running|active|sending|pending|queued|waiting", "partial": r"partial\w*|incomplete|\w+ with (?:errors?|failures?)",
              "released": r"ok|success|successful|complet\w*|done|finished|sent|stored|received|transferred|archived", "rejected": r"reject\w*|refus\w*|denied",
              "aborted": r"abort\w*|cancel\w*|stopped", "failed": r"fail\w*|err\w*|time[ -]?out\w*"}
+FAILED = ("rejected", "aborted", "failed")
 _CATEGORIES = {"Success": "released", "Warning": "released", "Failure": "failed", "Cancel": "aborted", "Pending": "unfinished"}
 _FACTORS = {name.casefold().replace("bytes", "b"): n for name, n in SIZE_UNITS.items()}
 _NUMBER = re.compile(r"(\d{1,3}(?:([,.' ])\d{3})+|\d+)(?:([.,])(\d+))?\s*([KMG]?i?B(?:ytes?)?|bytes)?", re.I)
@@ -50,15 +50,7 @@ def read_transfer_list(path, *, site, columns=None, executor=None):
     NOT_A_TRANSFER (a line of totals), DUPLICATE_LINE (the same transfer in two lists).
     """
     require_site(site)
-    wanted = site.transfers if columns is None else columns
-    check_map(wanted, TRANSFERS)
-    files, rejected = list_files(path)
-    parts = list(run_over(read_file, [(file, site, wanted) for file in sorted(files)], executor))
-    rejected = [*rejected, *(row for part in parts for row in part[2])]
-    unlike = [r for r in rejected if r["code"] == "MISSING_COLUMN"]
-    if unlike and not any(len(a) + len(o) for a, o, *_ in parts):
-        raise TableError(f"columns: {unlike[0]['source_file']} has {unlike[0]['reason']}.")
-    rejected, sources = close_account(rejected, [part[3] for part in parts], unit="bytes")
+    parts, rejected, sources = read_exports(path, site, site.transfers if columns is None else columns, TRANSFERS, read_file, executor)
     associations, operations = (conform(pd.concat([part[i] for part in parts], ignore_index=True) if parts else [], schema) for i, schema in ((0, ASSOCIATIONS), (1, OPERATIONS)))
     return DicomLog(*_without_copies(associations, operations), rejected, sources)
 
@@ -70,9 +62,12 @@ def _without_copies(associations, operations):
     copies = set(associations.loc[is_copy, "association_id"])
     counts = associations[_COUNTS].mask(is_copy)
     problems = associations["problems"].where(~is_copy, associations["problems"].map(lambda text: add_problem(text, "DUPLICATE_LINE")))
+    operations = operations[~operations["association_id"].isin(copies)].reset_index(drop=True)
     is_again = operations["sop_instance_uid"].ne("") & operations.duplicated(["sop_instance_uid", "calling_ae_title", "called_ae_title", "started_at", "status_category"])
-    kept = operations[~operations["association_id"].isin(copies) & ~is_again].reset_index(drop=True)
-    return associations.assign(**counts, problems=problems), kept
+    operations.loc[is_again, "problems"] = [add_problem(add_problem(text, "DUPLICATE_LINE"), "NO_COUNT") for text in operations.loc[is_again, "problems"]]
+    operations.loc[is_again, ["n_instances", "n_bytes"]] = pd.NA
+    operations.loc[is_again, "n_bytes_source"] = "missing"
+    return associations.assign(**counts, problems=problems), operations
 
 
 def read_file(unit):
@@ -84,9 +79,7 @@ def read_file(unit):
     is_list = "sop_instance_uid" in wanted
     rows = [{**_transfer(row, units, is_list), "association_id": "" if is_list else f"{file}#{n}"} for n, row in enumerate(table.to_dict("records"), 1)]
     operations = [operation for row in rows for operation in _operations(row, is_list)]
-    return _conformed([] if is_list else rows, ASSOCIATIONS), _conformed(operations, OPERATIONS), found.rejected, source_row(
-        file, n_bytes=found.n_bytes, n_bytes_in_rows=found.n_in_rows, n_bytes_rejected=sum(r["n_bytes"] for r in found.rejected), n_bytes_framing=found.n_framing,
-        n_rows=len(found.rows), n_rejected=len(found.rejected), sha256=found.digest, started=started)
+    return _conformed([] if is_list else rows, ASSOCIATIONS), _conformed(operations, OPERATIONS), found.rejected, export_source(file, found, started)
 
 
 def _unit_of(header, pattern):
@@ -140,7 +133,7 @@ def _settled(*, n_instances, n_stored, n_failed, outcome, is_told, codes):
     elif n_instances is not None and n_failed is None and n_stored is not None and n_stored <= n_instances and outcome != "unfinished":
         n_failed = n_instances - n_stored
     elif n_failed is None and (n := n_instances if n_stored is None else n_stored) is not None:
-        is_failed = outcome in ("rejected", "aborted", "failed")
+        is_failed = outcome in FAILED
         is_known = outcome == "released" or not is_told
         n_stored, n_failed = (0, n) if is_failed else (n, None) if is_known else (None, None)
     if n_stored is None:
@@ -150,7 +143,7 @@ def _settled(*, n_instances, n_stored, n_failed, outcome, is_told, codes):
 
 def _operations(row, is_list):
     """A C-STORE for what was stored and one for what failed, as far as the line counts them; one for the instance that it names."""
-    is_failed, is_over = row["outcome"] in ("rejected", "aborted", "failed"), row["outcome"] == "released" or not row["is_told"]
+    is_failed, is_over = row["outcome"] in FAILED, row["outcome"] == "released" or not row["is_told"]
     is_untold = row["is_told"] and not is_failed and not is_over
     counted = [("Failure" if is_failed else "Success" if is_over and row["is_told"] else None, None if is_untold else 1)] if is_list else [
         (category, n) for category, n in (("Success", row["n_stored"]), ("Failure", row["n_failed"])) if n]
@@ -193,6 +186,7 @@ def _seconds(text, unit, codes):
     hours, minutes, seconds, number, own = found.groups()
     unit = {"sec": "s", "seconds": "s", "minutes": "min", "": "s"}.get((own or unit).casefold(), (own or unit).casefold())
     if number is None:
-        parts = (0, int(minutes), float(seconds.replace(",", "."))) if hours is None else (int(hours), int(minutes), float(seconds.replace(",", ".")))
-        return pd.Timedelta(hours=parts[1], minutes=parts[2]) if hours is None and unit.startswith("h") else pd.Timedelta(hours=parts[0], minutes=parts[1], seconds=parts[2])
+        values = [int(minutes), float(seconds.replace(",", "."))] if hours is None else [int(hours), int(minutes), float(seconds.replace(",", "."))]
+        names = ("hours", "minutes", "seconds") if hours is not None or unit.startswith("h") else ("minutes", "seconds")
+        return pd.Timedelta(**dict(zip(names, values)))
     return pd.Timedelta(seconds=float(number.replace(",", ".")) * DURATION_UNITS.get(unit, 60 if unit.startswith("h") else 1))

@@ -261,7 +261,7 @@ def _weekly_words(reading, site):
 def _desk_chart(findings):
     desks, hidden = _desks(findings)
     rest = int(desks[hidden].sum())
-    bars = [*([(f"{len(hidden)} other desks", rest)] if rest >= FEWEST else []), *reversed(list(desks.drop(hidden).items()))]
+    bars = [*([(f"{len(hidden)} {'other ' * (len(hidden) < len(desks))}desks", rest)] if rest >= FEWEST else []), *reversed(list(desks.drop(hidden).items()))]
     ax = base_axes(None, (5.6, 3.6))
     ax.barh([name for name, _ in bars], [n for _, n in bars], color=BLUE, height=0.6)
     for y, (_, n) in enumerate(bars):

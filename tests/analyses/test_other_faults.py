@@ -42,6 +42,14 @@ def test_the_later_of_two_patients_studies_that_share_an_image_uid_is_u11():
     assert got[["code", "study_instance_uid", "owner"]].values.tolist() == [["U11", "2.25.2", "vendor"]] and "2.25.1" in got["evidence"][0]
 
 
+def test_of_two_undated_studies_that_share_an_image_uid_one_is_u11():
+    undated = {"started_at": None, "ended_at": None, "study_at": None}
+    dept = department(orders=[order(), order("R1002", **OTHER)],
+                      studies=[study(clashing_study_uids="2.25.2", **undated), study("R1002", "2.25.2", clashing_study_uids="2.25.1", **{**undated, **OTHER})],
+                      reports=[report(), report("R1002", **OTHER)])
+    assert found(dept)[["code", "study_instance_uid"]].values.tolist() == [["U11", "2.25.2"]]
+
+
 # U12
 
 @pytest.mark.parametrize(("name", "sex", "expected"), [("ASH^ROWAN", "F", ["U12"]), ("ASH^ROWEN", "F", ["U12"]), ("ROWAN^ASH", "", ["U12"]), ("ASH^RONNA", "F", []), ("ASH^ROWAN", "M", [])])
@@ -50,6 +58,7 @@ def test_a_namesake_of_the_same_birth_date_under_another_id_is_u12_unless_a_twin
     got = found(department(orders=[order()], studies=[study()], reports=[report()], patients=[person(), twice]))
     assert got["code"].tolist() == expected
     if expected:
+        assert ("the same name" in got["evidence"][0]) == (name != "ASH^ROWEN")
         assert got["accession_number"].tolist() == ["R1001"] and got["owner"].tolist() == ["registration"] and got["found_at"].tolist() == [pd.Timestamp("2025-11-09T08:00Z")]
 
 
@@ -121,6 +130,20 @@ def test_a_stations_clock_that_is_an_hour_off_for_days_is_one_u16():
     got = found(department(**{name: a + b for name, a, b in zip(("orders", "studies", "reports", "events"), ours, theirs)}))
     assert got["code"].tolist() == ["U16"] and got["study_instance_uid"].tolist() == ["2.25.11 2.25.12 2.25.14"]
     assert got["evidence"].tolist() == ["The clock of US2 was 1 hour ahead of the RIS in 3 exams, 03 Nov 21:00 to 05 Nov 09:00."]
+
+
+def test_an_exam_of_two_studies_counts_once_among_those_a_clock_was_off_for():
+    (orders, studies, reports, events), theirs = exams([1, 1]), exams([0] * 8, "CT1", 20)
+    second = {**studies[0], "study_instance_uid": "2.25.99", "started_at": studies[0]["started_at"] + pd.Timedelta(minutes=20)}
+    got = found(department(orders=orders + theirs[0], studies=[*studies, second, *theirs[1]], reports=reports + theirs[2], events=events + theirs[3]))
+    row = got[got["code"] == "U16"].iloc[0]
+    assert "in 2 exams" in row["evidence"] and row["study_instance_uid"] == "2.25.10 2.25.11 2.25.99"
+
+
+def test_one_station_that_is_always_off_is_a_clock_not_a_zone():
+    ours, theirs = exams([1, 1, 1, 1]), exams([0] * 3, "CT1", 20)
+    got = found(department(**{name: a + b for name, a, b in zip(("orders", "studies", "reports", "events"), ours, theirs)}))
+    assert got[["code", "owner"]].values.tolist() == [["U16", "modality service"]]
 
 
 def test_when_most_clocks_are_off_the_zone_is_wrong_and_that_is_one_finding():

@@ -145,6 +145,15 @@ def test_lists_that_overlap_count_once(tmp_path):
     assert got.associations["n_stored"].sum() == 10 + 11 + 12 + 13 == got.operations["n_instances"].sum()
 
 
+def test_an_image_that_two_lists_name_is_kept_twice_and_counts_once(tmp_path):
+    columns = {"started": "Time", "calling_ae_title": "From", "called_ae_title": "To", "sop_instance_uid": "UID", "n_bytes": "Bytes"}
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("Time,From,To,UID,Bytes\n2024-02-29 08:00:00,CT1,ARCHIVE,1.2.1,1000\n")
+    got = read_transfer_list(tmp_path, site=SITE, columns=columns)
+    assert got.operations["problems"].tolist() == ["", "DUPLICATE_LINE NO_COUNT"]
+    assert summarize_throughput(got.operations, every="1h")[["n_instances", "n_bytes"]].values.tolist() == [[1, 1000]]
+
+
 def test_times_to_the_minute_or_backward_give_no_rate(load):
     got = load("2024-02-29 08:00,2024-02-29 08:01,CT1,ARCHIVE,3,,50000000,ok", "2024-02-29 09:00:00,2024-02-29 08:59:00,CT2,ARCHIVE,3,,50000000,ok")
     assert got.associations["problems"].tolist() == ["NO_SECONDS", "END_BEFORE_START"]
@@ -180,7 +189,7 @@ def test_a_date_serves_the_times_beside_it_and_a_study_date_is_no_transfer(tmp_p
 
 
 @pytest.mark.parametrize(("columns", "said"), [({"calling_ae_title": "Source AE"}, "no header is named for started"),
-                                               ({**MAP, "size_unit": "Mb/s"}, "size_unit 'Mb/s' is not one of " + ", ".join(SIZE_UNITS)),
+                                               ({**MAP, "size_unit": "Mb/s"}, "size_unit: 'Mb/s' is not one of " + ", ".join(SIZE_UNITS)),
                                                ({**MAP, "n_images": "Images"}, "'n_images' is no field of a transfer"), ({**MAP, "reason": "Why"}, "no column 'Why'"), ({}, "propose_columns")])
 def test_a_callers_mistake_is_told(load, columns, said):
     with pytest.raises(TableError, match=said):
