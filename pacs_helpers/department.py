@@ -20,6 +20,7 @@ from .tables import (
     PATIENTS,
     PERFORMED_STEPS,
     REPORTS,
+    SERIES,
     STUDIES,
     TableError,
     add_problem,
@@ -41,11 +42,12 @@ class Department(NamedTuple):
     events: pd.DataFrame
     trace: pd.DataFrame
     accession_fields: pd.DataFrame
+    series: pd.DataFrame
     reviewed: tuple = ()
 
 
 def build_department(*, hl7=None, dicom=None, network=None, ris=None, audit=None, site):
-    """Department(orders, studies, reports, patients, events, trace, accession_fields, reviewed) from what the readers returned.
+    """Department(orders, studies, reports, patients, events, trace, accession_fields, series, reviewed) from what the readers returned.
 
     `accession_fields` shows how the field of the accession number was chosen. In `events` and `trace` an accession number
     that systems spell differently (`site.clean_accession` equal) has one spelling: that of the images, else of the order.
@@ -67,11 +69,12 @@ def build_department(*, hl7=None, dicom=None, network=None, ris=None, audit=None
     messages = _name_orders(fill_accession_numbers(messages[~_has(messages, "DUPLICATE_MESSAGE")].reset_index(drop=True), fields))
     messages, instances = _part_reused(messages, instances)
     messages = messages.assign(modality=messages["modality"].map({m: SECTIONS.get(m, m if m in MODALITIES else "") for m in messages["modality"].unique()}))
-    studies = _studies(instances[~_has(instances, "DUPLICATE_FILE")])
+    own = instances[~_has(instances, "DUPLICATE_FILE")]
+    studies = _studies(own)
     orders, reports = _orders(messages), _reports(messages)
     transfers = link_transfers(operations, associations, instances, studies)
     parts, spelling = (messages, instances, studies, steps, transfers, orders, reports), exam_spellings(studies, messages, steps, exams, accesses, site)
-    return Department(orders, studies, reports, _patients(messages), build_events(*parts, exams, accesses, spelling, site), build_trace(*parts, spelling), fields)
+    return Department(orders, studies, reports, _patients(messages), build_events(*parts, exams, accesses, spelling, site), build_trace(*parts, spelling), fields, _series(own))
 
 
 def _has(table, code):
@@ -163,7 +166,7 @@ def _studies(instances):
     rows = instances[instances["study_instance_uid"] != ""].drop_duplicates(["study_instance_uid", "series_instance_uid", "sop_instance_uid", "patient_id", "accession_number"])
     uid = rows["study_instance_uid"]
     images = rows[~rows["modality"].isin(NOT_IMAGES)]
-    taken_at = known_to_the_minute(images, "acquired_at").fillna(known_to_the_minute(images, "series_at")).fillna(known_to_the_minute(images, "study_at"))
+    taken_at = _taken_at(images)
     study = _last_words(rows.iloc[::-1], uid, STUDIES)       # reversed: the first non-empty value
     for column in ("accession_number", "patient_id"):
         study[column] = _most_frequent(rows, column).reindex(study.index)
@@ -181,6 +184,24 @@ def _studies(instances):
     study = study.assign(last_created_at=known_to_the_minute(images, "created_at").groupby(images["study_instance_uid"]).max(), clashing_study_uids=_clashes(rows).reindex(study.index).fillna(""))
     study["problems"] = _mixed(rows, study)
     return conform(study.drop(columns="study_instance_uid", errors="ignore").rename_axis("study_instance_uid").reset_index(), STUDIES)
+
+
+def _taken_at(images):
+    return known_to_the_minute(images, "acquired_at").fillna(known_to_the_minute(images, "series_at")).fillna(known_to_the_minute(images, "study_at"))
+
+
+def _series(instances):
+    rows = instances[(instances["series_instance_uid"] != "") & (instances["study_instance_uid"] != "")].drop_duplicates(["study_instance_uid", "series_instance_uid", "sop_instance_uid"])
+    key = rows["study_instance_uid"] + "\n" + rows["series_instance_uid"]
+    series = _last_words(rows.iloc[::-1], key, SERIES)
+    by_key = rows.assign(study_instance_uid=key)
+    for column in ("requested_accession_numbers", "body_part_examined", "laterality"):
+        series[column] = _all_values(by_key, column).reindex(series.index)
+    series["frame_of_reference_uids"] = _all_values(by_key, "frame_of_reference_uid").reindex(series.index)
+    taken_at = _taken_at(rows).groupby(key)
+    n = pd.concat([_n_distinct(by_key, "sop_instance_uid"), rows.groupby(key)["n_instances"].sum(min_count=1)], axis=1).max(axis=1)
+    series = series.assign(started_at=taken_at.min(), ended_at=taken_at.max(), n_instances=n, n_bytes=rows.groupby(key)["n_bytes"].sum(min_count=1))
+    return conform(series.sort_values(["study_instance_uid", "started_at", "series_instance_uid"], kind="stable").reset_index(drop=True), SERIES)
 
 
 def _clashes(rows):

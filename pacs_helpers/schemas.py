@@ -148,6 +148,14 @@ STUDIES = {
     "frame_of_reference_uids": (TEXT, "all, space-separated, sorted"), "n_series": (COUNT, "distinct series"), "n_instances": (COUNT, "distinct SOP instances"),
     "n_bytes": (COUNT, "sum of the files"), "clashing_study_uids": (TEXT, "studies of other patients with one of its SOP Instance UIDs, space-separated"), **_TRACED,
 }
+SERIES = {
+    "study_instance_uid": (TEXT, "study it is in"), "series_instance_uid": (TEXT, "one row each within its study"), "accession_number": (TEXT, "first non-empty (0008,0050)"),
+    "patient_id": (TEXT, "first non-empty (0010,0020)"), "requested_accession_numbers": (TEXT, "all, space-separated, sorted"), "modality": (TEXT, "(0008,0060)"),
+    "series_number": (TEXT, "(0020,0011)"), "series_description": (TEXT, "(0008,103E)"), "protocol_name": (TEXT, "(0018,1030)"),
+    "body_part_examined": (TEXT, "all, space-separated"), "laterality": (TEXT, "all, space-separated"), "frame_of_reference_uids": (TEXT, "all, space-separated, sorted"),
+    "station_name": (TEXT, "(0008,1010)"), "started_at": (INSTANT, "first acquisition"), "ended_at": (INSTANT, "last acquisition"),
+    "n_instances": (COUNT, "distinct SOP instances"), "n_bytes": (COUNT, "sum of the files"), **_TRACED,
+}
 REPORTS = {
     "accession_number": (TEXT, "from the chosen field"), "placer_order_number": (TEXT, "ORC-2"), "filler_order_number": (TEXT, "ORC-3"),
     "other_accession_numbers": (TEXT, "differing values of the other candidate fields, space-separated"),

@@ -29,6 +29,7 @@ from .schemas import (  # noqa: F401  the schemas are read from here by every ot
     PERFORMED_STEPS,
     REJECTED,
     REPORTS,
+    SERIES,
     SOURCES,
     STUDIES,
     TEXT,

@@ -4,7 +4,7 @@ import pandas as pd
 
 from pacs_helpers.department import Department
 from pacs_helpers.site import Site
-from pacs_helpers.tables import EVENTS, ORDERS, PATIENTS, REPORTS, STUDIES, TRACE, conform
+from pacs_helpers.tables import EVENTS, ORDERS, PATIENTS, REPORTS, SERIES, STUDIES, TRACE, conform
 
 SITE = Site(time_zone="UTC")
 NOW = pd.Timestamp("2025-11-20T12:00Z")
@@ -37,6 +37,6 @@ def person(**more):
     return {**PERSON, "trigger_event": "A04", "at": "2025-11-01T08:00Z", **more}
 
 
-def department(*, orders=(), studies=(), reports=(), patients=(), events=(), trace=(), reviewed=()):
+def department(*, orders=(), studies=(), reports=(), patients=(), events=(), trace=(), series=(), reviewed=()):
     return Department(conform(list(orders), ORDERS), conform(list(studies), STUDIES), conform(list(reports), REPORTS), conform(list(patients), PATIENTS),
-                      conform(list(events), EVENTS), conform(list(trace), TRACE), pd.DataFrame(), tuple(reviewed))
+                      conform(list(events), EVENTS), conform(list(trace), TRACE), pd.DataFrame(), conform(list(series), SERIES), tuple(reviewed))

@@ -161,6 +161,17 @@ def test_a_date_alone_is_not_midnight():
     assert fields(dept, "exam_started") == [("(0008,0031)", "15:20", 5)]
 
 
+def test_series_are_one_row_each_within_their_study_and_last_from_first_to_last_image():
+    images = [image(1, series_instance_uid="1.2.1.9", acquired_at=f"{DAY}09:04Z", body_part_examined="CHEST", frame_of_reference_uid="1.5"),
+              image(2, series_instance_uid="1.2.1.9", acquired_at=f"{DAY}09:01Z", body_part_examined="ABDOMEN"), image(2, series_instance_uid="1.2.1.9"),
+              image(3, series_instance_uid="1.2.1.8", acquired_at=f"{DAY}08:50Z"), image(4, series_instance_uid=""),
+              image(1, uid="1.2.2", series_instance_uid="1.2.1.9", n_instances=40)]
+    series = build(images=images).series
+    assert series[["study_instance_uid", "series_instance_uid", "n_instances", "body_part_examined", "frame_of_reference_uids"]].values.tolist() == [
+        ["1.2.1", "1.2.1.8", 1, "", ""], ["1.2.1", "1.2.1.9", 2, "ABDOMEN CHEST", "1.5"], ["1.2.2", "1.2.1.9", 40, "", ""]]
+    assert series["started_at"].dt.strftime("%H:%M").tolist()[:2] == ["08:50", "09:01"] and series["ended_at"].dt.strftime("%H:%M").tolist()[:2] == ["08:50", "09:04"]
+
+
 def test_images_without_study_uid_and_copies_of_a_file_make_no_study():
     dept = build(images=[image(1, uid=""), image(1), image(2, problems="DUPLICATE_FILE")])
     assert dept.studies[["study_instance_uid", "n_instances"]].values.tolist() == [["1.2.1", 1]]
