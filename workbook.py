@@ -2,6 +2,7 @@
 
     python3 workbook.py run [FOLDER]   set up, run the notebooks, write the pages and the briefing to out/
     python3 workbook.py lab            open JupyterLab on the notebooks
+    python3 workbook.py kiosk [NAME]   open the fix bench of the samples, or of my/NAME, as a page without code, on this computer only and behind a token
     python3 workbook.py new NAME       make my/NAME: notebooks, site.toml and folders for your own department
     python3 workbook.py test           run all tests
     python3 workbook.py refresh        re-make the notebook outputs that are kept, from data/samples (--check: only compare)
@@ -25,6 +26,10 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / ".lock-sha256"
 LONGEST_WINDOWS_PATH = 90
 QUIET_LAB = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+# Voila's template asks a public host for a font; its page may fetch only what this server has.
+OWN_HOST_ONLY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws://127.0.0.1:* data: blob:; frame-ancestors 'self'"
+KIOSK = ["--token", "--Voila.ip=127.0.0.1", "--VoilaConfiguration.file_denylist=.*", f'--Voila.tornado_settings={{"headers": {{"Content-Security-Policy": "{OWN_HOST_ONLY}"}}}}',
+         "--MappingKernelManager.cull_idle_timeout=3600", "--MappingKernelManager.cull_interval=300"]
 OWN_PARAMETERS = (                  # what a parameters cell says of the samples -> what it says of one's own folder
     (r"\.\./data/samples/", ""), (r"(?m)^import tempfile\n\n?", ""), (r"(?m)^ledger = .*$", 'ledger = "corrections.jsonl"'), (r"log_year = \d+", "log_year = None"),
     (r'as_of = "[^"]*"', "as_of = None  # the end of the traces"), (r'month = "[^"]*"', "month = None  # the month the traces end in"),
@@ -127,6 +132,15 @@ def lab(arguments):
     return start("jupyterlab", "--notebook-dir", str(HERE), "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb", *quiet, *root, *arguments)
 
 
+def kiosk(arguments):
+    """The fix bench by Voila: bound to this computer, opened by a token, serving no file that lies beside the notebook."""
+    names = [a for a in arguments if not a.startswith("-")]
+    folder = HERE / "my" / names[0] if names else HERE / "notebooks"
+    if not (folder / "05_fix_bench.ipynb").exists() or not set(arguments) <= {*names[:1], "--no-browser"}:
+        sys.exit("Give the name of a folder in my/ that has a 05_fix_bench.ipynb, or none for the samples; the only option is --no-browser.")
+    return start("voila", str(folder / "05_fix_bench.ipynb"), *KIOSK, *(a for a in arguments if a not in names))
+
+
 def test(arguments):
     """All tests, then every notebook from top to bottom with its outputs compared."""
     if arguments:
@@ -178,8 +192,8 @@ def main(arguments):
         return start("notebooks.pages", "run", *rest)
     if command == "refresh":
         return start("notebooks.pages", "refresh", *rest)
-    if command in ("lab", "test", "new"):
-        return {"lab": lab, "test": test, "new": new}[command](rest)
+    if command in ("lab", "kiosk", "test", "new"):
+        return {"lab": lab, "kiosk": kiosk, "test": test, "new": new}[command](rest)
     if command == "setup":
         return setup()
     print(__doc__.strip())

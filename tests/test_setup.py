@@ -154,3 +154,9 @@ def test_the_linter_and_the_tests_are_among_what_is_installed():
 
 def test_an_unknown_command_shows_the_help(workbook, capsys):
     assert workbook.main(["dance"]) == 2 and "workbook.py run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [["nosuch"], ["../notebooks/.."], ["--Voila.ip=0.0.0.0"]])
+def test_the_kiosk_takes_no_other_folder_and_no_other_address(workbook, given):
+    with pytest.raises(SystemExit, match="Give the name of a folder in my/"):
+        workbook.kiosk(given)

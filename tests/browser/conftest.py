@@ -1,6 +1,9 @@
 """JupyterLab on loopback and Debian's Chromium; both are stopped by their own process."""
 
+import contextlib
+import importlib.util
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,6 +14,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+import workbook
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -41,6 +46,7 @@ def page(browser):
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     asked = []
     context.on("request", lambda request: asked.append(request.url))
+    context.on("requestfailed", lambda request: asked.remove(request.url) if request.failure == "csp" else None)     # the browser did not send it
     page = context.new_page()
     page.asked = asked
     yield page
@@ -57,28 +63,49 @@ def lab(tmp_path_factory):
     quiet = tmp / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
     quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    with serving(LAB, tmp, "/api") as base:
+        yield base
+
+
+@pytest.fixture(scope="session")
+def kiosk(tmp_path_factory):
+    """`(address, address with the token)` of the fix bench as workbook.py's kiosk serves it."""
+    need_chromium()
+    if importlib.util.find_spec("voila") is None:
+        (pytest.fail if os.environ.get("REQUIRE_PROGRAMS") else pytest.skip)("no voila in this environment; install the extra `kiosk` to run its test")
+    tmp = tmp_path_factory.mktemp("kiosk")
+    shutil.copytree(ROOT / "notebooks", tmp / "work" / "notebooks")
+    (tmp / "work" / "data").symlink_to(ROOT / "data")
+    with serving(["voila", "notebooks/05_fix_bench.ipynb", "--no-browser", *workbook.KIOSK], tmp, "/") as base:
+        token = re.search(r"token=[0-9a-f]+", (tmp / "server.log").read_text())[0]
+        yield base, f"{base}/?{token}"
+
+
+@contextlib.contextmanager
+def serving(arguments, tmp, path):
+    """The address of a server on a free port of loopback, with none of the user's settings; it is stopped by its own process."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     env = os.environ | {"PYTHONPATH": str(ROOT), **{f"JUPYTER_{k}_DIR": str(tmp / k.lower()) for k in ("CONFIG", "DATA", "RUNTIME")},
                         "JUPYTERLAB_SETTINGS_DIR": str(tmp / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp / "workspaces")}
     log = open(tmp / "server.log", "wb")
-    server = subprocess.Popen([sys.executable, "-m", *LAB, f"--port={port}"], cwd=tmp / "work", env=env, stdout=log, stderr=subprocess.STDOUT)
+    server = subprocess.Popen([sys.executable, "-m", *arguments, f"--port={port}"], cwd=tmp / "work", env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
-        yield _when_it_answers(server, f"http://127.0.0.1:{port}", tmp / "server.log")
+        yield _when_it_answers(server, f"http://127.0.0.1:{port}", path, tmp / "server.log")
     finally:
         server.terminate()
         server.wait(20)
         log.close()
 
 
-def _when_it_answers(server, base, log):
+def _when_it_answers(server, base, path, log):
     until = time.monotonic() + 90
     while time.monotonic() < until:
         if server.poll() is not None:
             break
         try:
-            urllib.request.urlopen(base + "/api", timeout=5)
+            urllib.request.urlopen(base + path, timeout=5)
             return base
         except urllib.error.HTTPError:
             return base
