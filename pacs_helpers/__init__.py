@@ -6,7 +6,8 @@ from .analyses.matching import find_mismatches, rank_candidates
 from .analyses.network import summarize_links, summarize_throughput
 from .analyses.turnaround import measure_backlog, measure_turnaround, summarize_turnaround
 from .department import Department, build_department, measure_period
-from .fixes.corrections import apply_corrections, find_stale, read_corrections, record_correction, undo_correction, verify_corrections
+from .fixes.applied import apply_corrections, find_stale
+from .fixes.corrections import read_corrections, record_correction, undo_correction, verify_corrections
 from .milestones import best_events
 from .readers.account import ShareLost, show_rejected, summarize_account
 from .readers.archive import read_archive

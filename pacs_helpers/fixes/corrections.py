@@ -1,37 +1,82 @@
-"""Reviewed decisions: recorded in the ledger, folded into a table, applied to a copy of the department."""
+"""Reviewed decisions: recorded in the ledger, folded into the table of those that stand."""
+
+import hashlib
+import uuid
 
 import pandas as pd
 
 from ..tables import COUNT, TEXT, TableError, nearest
 from .ledger import LedgerError, append_record, read_ledger
 
-KINDS = ("patient_id", "link", "dismiss", "merge")
-FIELDS = {"patient_id": "patient_id", "link": "accession_number"}
-_TABLES = (("studies", "study_instance_uid"), ("reports", "message_control_id"))
-SHOWN = {"seq": COUNT, "id": TEXT, "kind": TEXT, "target": TEXT, "field": TEXT, "old": TEXT, "new": TEXT, "reason": TEXT, "text": TEXT, "user": TEXT,
+FIELDS = {"patient_id": "patient_id", "link": "accession_number", "unlink": "accession_number", "split": "accession_number", "merge": "accession_number",
+          "merge_series": "study_instance_uid", "dismiss": ""}
+KINDS = tuple(FIELDS)
+REASONS = {
+    "TYPED_WRONG": "typed wrong at the device or the desk", "WRONG_PICK": "picked from the worklist by mistake", "ID_FORMAT": "the same number, written differently",
+    "MERGED": "registration merged the identities", "IDENTITY_CONFIRMED": "registration confirmed a temporary identity",
+    "SPLIT_BY_DEVICE": "the device made several studies of one exam", "TWO_EXAMS": "two exams were stored as one study",
+    "REPORT_MISFILED": "the report was dictated or sent under another exam", "NO_PARTNER": "there is no partner, and none is missing", "NO_ERROR": "right as it is",
+    "NOT_HERE": "for another desk: passed on", "TEST": "test, service or phantom images", "OTHER": "see the note",
+}
+_NEEDS_NEW, _NEEDS_OLD, _NEEDS_SERIES = ("patient_id", "link", "split", "merge_series"), ("unlink",), ("split", "merge_series")
+SHOWN = {"seq": COUNT, "id": TEXT, "kind": TEXT, "target": TEXT, "field": TEXT, "old": TEXT, "new": TEXT, "series": TEXT, "reason": TEXT, "text": TEXT, "user": TEXT,
          "decided_at": TEXT, "finding_id": TEXT, "evidence": TEXT}
 
 
-def record_correction(ledger, *, kind, target, field="", old="", new="", reason, text="", evidence="", decided_by, finding_id="", expect=None):
+def record_correction(ledger, *, kind, target, field="", old="", new="", series="", reason, text="", evidence="", decided_by, finding_id="", expect=None):
     """The ledger record of one decision, as written and synced. LedgerError when it was not recorded.
 
-    `kind`: patient_id (a study's or report's ID becomes `new`), link (a study or report goes to accession number `new`), dismiss
-    (reviewed: no partner, or no error), merge (several studies are one exam). `target`: a Study Instance UID, message control ids
-    (space-separated: the versions of one report), or a finding_id. `expect`: the `count_records` when the finding was looked at.
+    `kind`: patient_id (a study's or report's ID becomes `new`), link (a study or report goes to accession number `new`), unlink (it is taken
+    off the exam of accession number `old`), split (the `series` leave study `target` for accession number `new`, as study `split_study_uid`),
+    merge (the studies of `target` become the first of them, under accession number `new`), merge_series (the `series` leave study `target`
+    for study `new`), dismiss (reviewed: nothing to change). `target`: a Study Instance UID, message control ids (space-separated: the
+    versions of one report), for merge Study Instance UIDs, or a finding_id. `series`: Series Instance UIDs, space-separated. `reason`: a
+    code of REASONS; OTHER needs `text`. `expect`: the `count_records` when the finding was looked at.
     """
-    if kind not in KINDS:
-        raise TableError(f"kind: '{kind}' is not one of {', '.join(KINDS)}.{nearest(kind, KINDS)}")
-    if not target or not decided_by.strip():
-        raise TableError("target, decided_by: both are needed; a decision names what it is about and who made it.")
-    if kind in ("patient_id", "link") and not new.strip():
-        raise TableError(f"new: a {kind} correction needs the new value.")
-    field = field or FIELDS.get(kind, "")
-    if field != FIELDS.get(kind, ""):
-        raise TableError(f"field: a {kind} correction is about '{FIELDS.get(kind, '')}', not '{field}'.")
+    field, new, series = field or FIELDS.get(kind, ""), new.strip(), " ".join(sorted(set(series.split())))
+    _require(kind, target, field, old, new, series)
+    _require_reason(reason, text, decided_by)
     if kind == "patient_id":
         _refuse_circle(read_corrections(ledger), old, new)
-    return append_record(ledger, op="decide", kind=kind, target=target, field=field, old=old, new=new.strip(), reason=reason,
+    return append_record(ledger, op="decide", kind=kind, target=target, field=field, old=old, new=new, series=series, reason=reason,
                          text=text, evidence=evidence, user=decided_by, finding_id=finding_id, expect=expect)
+
+
+def _require(kind, target, field, old, new, series):
+    if kind not in KINDS:
+        raise TableError(f"kind: '{kind}' is not one of {', '.join(KINDS)}.{nearest(kind, KINDS)}")
+    if not target.strip():
+        raise TableError("target: a decision names what it is about.")
+    if field != FIELDS[kind]:
+        raise TableError(f"field: a {kind} correction is about '{FIELDS[kind]}', not '{field}'.")
+    for name, value, kinds in (("new", new, _NEEDS_NEW), ("old", old.strip(), _NEEDS_OLD), ("series", series, _NEEDS_SERIES)):
+        if kind in kinds and not value:
+            raise TableError(f"{name}: {kind} needs the {name} value." if name != "series" else f"series: a {kind} correction names the Series Instance UIDs that move.")
+    if kind == "unlink" and new or series and kind not in _NEEDS_SERIES:
+        raise TableError("new: what is unlinked goes nowhere; to move it, link it." if kind == "unlink" else f"series: a {kind} correction moves no series; split and merge_series do.")
+    if kind == "merge" and len(set(target.split())) < 2:
+        raise TableError("target: a merge names two or more Study Instance UIDs, space-separated; the first is the study that stays.")
+    if kind == "merge_series" and new in target.split():
+        raise TableError("new: the series are in this study already; name the study they go to.")
+
+
+def _require_reason(reason, text, decided_by):
+    if reason not in REASONS:
+        raise TableError(f"reason: '{reason}' is not one of {', '.join(REASONS)}.{nearest(reason, REASONS)}")
+    if reason == "OTHER" and not text.strip():
+        raise TableError("text: the reason OTHER needs a note that says why.")
+    if not decided_by.strip():
+        raise TableError("decided_by: a decision names who made it.")
+
+
+def split_study_uid(target, series):
+    """The Study Instance UID of the study that `series` (Series Instance UIDs, space-separated) form when they leave study `target`."""
+    return made_uid("study", target, *sorted(set(series.split())))
+
+
+def made_uid(*parts):
+    """A UID made of `parts`: the same parts give the same UID on every computer."""
+    return f"2.25.{uuid.UUID(bytes=hashlib.sha256(chr(0).join(parts).encode()).digest()[:16], version=4).int}"
 
 
 def undo_correction(ledger, record_id, *, decided_by, text=""):
@@ -79,91 +124,6 @@ def verify_corrections(ledger):
 def count_records(ledger):
     """How many records there are, to hand to `record_correction(expect=...)`: what comes later about the same thing is a conflict."""
     return len(read_ledger(ledger))
-
-
-def apply_corrections(dept, ledger):
-    """A Department with the standing decisions applied to copies of its tables, in the order they were made.
-
-    Findings dismissed or merged are in `reviewed`. A decision whose old value is no longer there is left out: `find_stale` lists those.
-    """
-    return _fold(dept, ledger)[0]
-
-
-def find_stale(dept, ledger):
-    """The decisions that stand but could not be applied, as read_corrections gives them: their target or old value is not there any more."""
-    return _fold(dept, ledger)[1]
-
-
-def _fold(dept, ledger):
-    decisions, stale = read_corrections(ledger), []
-    dept = dept._replace(studies=dept.studies.copy(), reports=dept.reports.copy(), events=dept.events.copy(), trace=dept.trace.copy())
-    reviewed, rows = list(dept.reviewed), decisions.to_dict("records")
-    for i, decision in enumerate(rows):
-        if decision["kind"] in ("dismiss", "merge"):
-            reviewed.append(decision["finding_id"] or decision["target"])
-        elif not _apply_one(dept, decision) and not _is_overtaken(dept, decision, rows[i + 1:]):
-            stale.append(decision["seq"])
-    return dept._replace(reviewed=tuple(dict.fromkeys(reviewed))), decisions[decisions["seq"].isin(stale)].reset_index(drop=True)
-
-
-def _apply_one(dept, decision):
-    """True when the decision met its old value (or its new one, having been applied before) and now stands in the tables."""
-    met = False
-    for table, key in _TABLES:
-        table = getattr(dept, table)
-        rows = _about(table[key], decision) & table[decision["field"]].isin(_olds(decision) + [decision["new"]])
-        if not rows.any():
-            continue
-        met = True
-        if decision["field"] == "patient_id":
-            table.loc[rows, "patient_id"] = decision["new"]
-            _follow_identity(table, rows, decision["new"], dept)
-        else:
-            _move_records(dept, table[rows], key, decision)
-            table.loc[rows, "accession_number"] = decision["new"]
-            if key == "message_control_id":
-                uids = dept.studies.loc[dept.studies["accession_number"] == decision["new"], "study_instance_uid"]
-                table.loc[rows, "study_instance_uid"] = uids.iloc[0] if len(uids) == 1 else ""      # the UID is asked before the number
-    return met
-
-
-def _olds(decision):
-    """The versions of one report may carry several spellings of its number."""
-    return [decision["old"], *(decision["old"].split() if " " in decision["target"] else [])]
-
-
-def _about(keys, decision):
-    return keys.isin([decision["target"], *decision["target"].split()])
-
-
-def _is_overtaken(dept, decision, later):
-    """True when a later decision on the same thing was applied to these tables before."""
-    ends = [d["new"] for d in later if d["target"] == decision["target"] and d["field"] == decision["field"]]
-    return any((_about(getattr(dept, t)[key], decision) & getattr(dept, t)[decision["field"]].isin(ends)).any() for t, key in _TABLES)
-
-
-def _follow_identity(table, rows, patient_id, dept):
-    """Name, birth date and sex go with the ID, as orders and else registration last gave them."""
-    for known in (dept.orders, dept.patients):
-        person = known[known["patient_id"] == patient_id]
-        if len(person):
-            for column in ("patient_name", "patient_birth_date", "patient_sex"):
-                given = person.loc[person[column] != "", column]
-                table.loc[rows, column] = given.iloc[-1] if len(given) else table.loc[rows, column]
-            return
-
-
-def _move_records(dept, moved, key, decision):
-    """The events and the trace of what was linked go along; of a message about several exams only those of the old number."""
-    numbers = {*_olds(decision), decision["new"], ""}
-    for name, spoken in (("events", "source"), ("trace", "lane")):
-        table = getattr(dept, name)
-        if key == "study_instance_uid":
-            rows = table["study_instance_uid"].isin(moved[key]) & ~table[spoken].isin(["hl7", "patient", "order", "report", "acknowledgment"])
-        else:
-            several = dept.reports.loc[dept.reports[key].isin(moved[key]), "accession_number"].nunique() > 1
-            rows = table["source_id"].isin(moved[key]) & (table["accession_number"].isin(numbers) | (not several))
-        table.loc[rows, "accession_number"] = decision["new"]
 
 
 def _refuse_circle(standing, old, new):

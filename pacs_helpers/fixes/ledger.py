@@ -151,8 +151,9 @@ def _check_expectation(records, content, expect):
 
 
 def subjects_of(record):
-    """What a record is about, as a set: its targets and its finding."""
-    return {*record.get("target", "").split(), record.get("finding_id", "")} - {""}
+    """What a record is about, as a set: its targets, the study that series go to, and its finding."""
+    goes_to = record.get("new", "") if record.get("kind") == "merge_series" else ""
+    return {*record.get("target", "").split(), goes_to, record.get("finding_id", "")} - {""}
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 
 from ..analyses.links import merged_ids
 from ..analyses.matching import rank_candidates
-from ..fixes.corrections import apply_corrections, count_records, read_corrections, record_correction, undo_correction
+from ..fixes.applied import apply_corrections
+from ..fixes.corrections import REASONS, count_records, read_corrections, record_correction, undo_correction
 from ..fixes.ledger import LedgerError
 from ..tables import TableError
 from .axes import FINDING_NAMES
@@ -19,6 +20,7 @@ from .keyguard import KeyGuard
 
 ALL = "all"
 MANY_STUDIES = ("U08", "U09", "U10")
+ID_REASONS = {"U05a": "TYPED_WRONG", "U05b": "ID_FORMAT", "U05c": "MERGED", "U05d": "IDENTITY_CONFIRMED"}
 WIDE = {"width": "100%"}
 
 
@@ -135,7 +137,7 @@ class FixBench:
         return self._record(**self.accept_as)
 
     def reject_match(self):
-        return self._record(kind="dismiss", target=self.finding["finding_id"], reason="reviewed: no partner, or no error") if self.finding else None
+        return self._record(kind="dismiss", target=self.finding["finding_id"], reason="NO_PARTNER") if self.finding else None
 
     def save_patient_id(self):
         new = self.patient_id.value.strip()
@@ -204,7 +206,9 @@ def current_id(patient_id, dept):
 def match_decision(finding, chosen, dept, site):
     """What accepting means, as arguments of record_correction: merge several studies, mend an ID, or link a report or study to the exam."""
     if finding["code"] in MANY_STUDIES:
-        return {"kind": "merge", "target": finding["finding_id"], "reason": "reviewed: one exam"}
+        uids = finding["study_instance_uid"]
+        numbers = " ".join(n for n in dict.fromkeys(dept.studies.loc[dept.studies["study_instance_uid"].isin(uids.split()), "accession_number"]) if n)
+        return {"kind": "merge", "target": uids, "old": numbers, "new": finding["accession_number"], "reason": "SPLIT_BY_DEVICE"} if " " in uids else _right_as_it_is(finding)
     accession, own, offered = chosen["candidate_accession_number"], finding["study_instance_uid"].split(), chosen["candidate_study_instance_uid"].split()
     uid = next((u for u in offered if u in own), own[0] if own else "")
     messages = finding["message_control_id"]
@@ -214,11 +218,11 @@ def match_decision(finding, chosen, dept, site):
         return decision if decision.get("new", "") not in ("", decision.get("old", "")) else _right_as_it_is(finding)
     if messages and accession:
         olds = dept.reports.loc[dept.reports["message_control_id"].isin(messages.split()), "accession_number"].unique()
-        return _link(finding, messages, " ".join(olds), accession, "report goes to this accession number", site)
+        return _link(finding, messages, " ".join(olds), accession, "REPORT_MISFILED", site)
     if uid and accession:
-        return _link(finding, uid, _accession_of(dept, uid), accession, "images go to this accession number", site)
+        return _link(finding, uid, _accession_of(dept, uid), accession, "WRONG_PICK", site)
     if offered and not uid:
-        return _link(finding, offered[0], _accession_of(dept, offered[0]), finding["accession_number"], "images go to this accession number", site)
+        return _link(finding, offered[0], _accession_of(dept, offered[0]), finding["accession_number"], "WRONG_PICK", site)
     return _right_as_it_is(finding)
 
 
@@ -229,7 +233,7 @@ def _link(finding, target, old, new, reason, site):
 
 
 def _right_as_it_is(finding):
-    return {"kind": "dismiss", "target": finding["finding_id"], "reason": "reviewed: the pair is right as it is"}
+    return {"kind": "dismiss", "target": finding["finding_id"], "reason": "NO_ERROR"}
 
 
 def _accession_of(dept, uid):
@@ -242,11 +246,11 @@ def id_decision(finding, feed, study, dept):
     A report under another patient is mended to the exam's; else the images shown, to the ID that the feed gives after its merges.
     """
     if finding["code"].startswith("U05") and finding["message_control_id"] and feed and study:
-        return {"kind": "patient_id", "target": finding["message_control_id"], "old": feed["patient_id"], "new": study["patient_id"], "reason": "report gets the exam's patient ID"}
+        return {"kind": "patient_id", "target": finding["message_control_id"], "old": feed["patient_id"], "new": study["patient_id"], "reason": "REPORT_MISFILED"}
     if not study or study["study_instance_uid"] not in finding["study_instance_uid"].split():
         return {}
     right = current_id(feed.get("patient_id", ""), dept) if finding["code"].startswith("U05") else ""
-    return {"kind": "patient_id", "target": study["study_instance_uid"], "old": study["patient_id"], "new": right or study["patient_id"], "reason": "images get this patient ID"}
+    return {"kind": "patient_id", "target": study["study_instance_uid"], "old": study["patient_id"], "new": right or study["patient_id"], "reason": ID_REASONS.get(finding["code"], "WRONG_PICK")}
 
 
 def plan_of(accept_as, id_as, has_candidates):
@@ -254,8 +258,8 @@ def plan_of(accept_as, id_as, has_candidates):
     if accept_as is None:
         accept = ": choose a candidate to see what it would record" if has_candidates else ": no candidate was found; look in the other system"
     else:
-        accept = f" records “{accept_as['reason']}”" + (f": {accept_as['old'] or '(none)'} becomes {accept_as['new']}" if "new" in accept_as else "")
-    whose = "report" if id_as and id_as["reason"].startswith("report") else "images"
+        accept = f" records “{accept_as['kind']}, {REASONS[accept_as['reason']]}”" + (f": {accept_as['old'] or '(none)'} becomes {accept_as['new']}" if "new" in accept_as else "")
+    whose = "report" if id_as and id_as["reason"] == "REPORT_MISFILED" else "images"
     save = f"<br><strong>Save patient ID</strong> gives the {whose} the ID below, now {html.escape(id_as['old'] or '(none)')}." if id_as else ""
     return f"<div style='margin:4px 0;line-height:1.5'><strong>Accept match</strong>{html.escape(accept)}.{save}</div>"
 

@@ -24,7 +24,7 @@ def path(tmp_path):
 
 
 def decide(path, target="2.25.1", old="A", new="B", **more):
-    return record_correction(path, kind="patient_id", target=target, old=old, new=new, reason="typed", decided_by="Pat", **more)
+    return record_correction(path, kind="patient_id", target=target, old=old, new=new, reason="TYPED_WRONG", decided_by="Pat", **more)
 
 
 def test_a_decision_is_one_line_that_only_its_owner_can_read(path):
@@ -123,7 +123,7 @@ def test_text_with_a_broken_character_is_kept_and_the_chain_holds(path):
 def test_a_decision_conflicts_with_another_about_the_same_finding_under_another_target(path):
     decide(path, finding_id="U05a-1")
     with pytest.raises(LedgerError, match="CONFLICT: Pat"):
-        record_correction(path, kind="dismiss", target="U05a-1", finding_id="U05a-1", reason="r", decided_by="Sam", expect=0)
+        record_correction(path, kind="dismiss", target="U05a-1", finding_id="U05a-1", reason="TYPED_WRONG", decided_by="Sam", expect=0)
     decide(path, target="2.25.2", finding_id="U05a-2", expect=0)
     assert len(read_ledger(path)) == 2
 
@@ -219,7 +219,7 @@ def test_a_writer_killed_at_any_call_leaves_a_ledger_that_goes_on(path, call):
         code = (f"import os, signal, sys; from pacs_helpers import locks; from pacs_helpers.fixes import corrections, ledger\nreal, left = os.{call}, [{n}]\n"
                 f"def dying(*a, **k):\n    left[0] -= 1\n    left[0] or os.kill(os.getpid(), signal.SIGKILL)\n    return real(*a, **k)\n"
                 f"class Os:\n    def __getattr__(self, name): return dying if name == '{call}' else getattr(os, name)\n"
-                "ledger.os = locks.os = Os()\ncorrections.record_correction(sys.argv[1], kind='dismiss', target='x', reason='r', decided_by='ann')\nprint('saved')")
+                "ledger.os = locks.os = Os()\ncorrections.record_correction(sys.argv[1], kind='dismiss', target='x', reason='NO_PARTNER', decided_by='ann')\nprint('saved')")
         before = len(read_corrections(path))
         ran = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
         assert ran.returncode in (0, -9), ran.stderr
@@ -237,7 +237,7 @@ def test_a_writer_killed_at_any_call_leaves_a_ledger_that_goes_on(path, call):
 
 def test_two_writers_at_once_lose_nothing(path):
     code = ("import sys; from pacs_helpers.fixes.corrections import record_correction\n"
-            "for n in range(15): record_correction(sys.argv[1], kind='dismiss', target=f'{sys.argv[2]}-{n}', reason='r', decided_by=sys.argv[2])")
+            "for n in range(15): record_correction(sys.argv[1], kind='dismiss', target=f'{sys.argv[2]}-{n}', reason='NO_PARTNER', decided_by=sys.argv[2])")
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=ROOT) for name in ("ann", "bob")]
     assert [w.wait(60) for w in writers] == [0, 0]
     assert len(read_ledger(path)) == 30 and read_corrections(path)["user"].value_counts().to_dict() == {"ann": 15, "bob": 15}
@@ -256,7 +256,7 @@ def test_a_lock_left_by_a_dead_program_does_not_stop_the_next(path):
 ])
 def test_a_decision_that_says_too_little_is_refused(path, more, words):
     with pytest.raises(TableError, match=words):
-        record_correction(path, **{"kind": "patient_id", "target": "2.25.1", "old": "A", "new": "B", "reason": "r", "decided_by": "Pat", **more})
+        record_correction(path, **{"kind": "patient_id", "target": "2.25.1", "old": "A", "new": "B", "reason": "TYPED_WRONG", "decided_by": "Pat", **more})
     assert not path.exists()
 
 

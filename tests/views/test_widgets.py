@@ -1,7 +1,8 @@
 import pytest
 
 from pacs_helpers.analyses.matching import find_mismatches
-from pacs_helpers.fixes.corrections import apply_corrections, record_correction
+from pacs_helpers.fixes.applied import apply_corrections
+from pacs_helpers.fixes.corrections import record_correction
 from pacs_helpers.site import Site
 from pacs_helpers.views.widgets import ExamCaseFile, FixBench, match_decision
 
@@ -95,7 +96,7 @@ def test_what_one_bench_decided_is_off_the_other(typo, tmp_path):
 def test_a_decision_on_a_target_that_somebody_decided_meanwhile_is_a_conflict(typo, tmp_path):
     bench = bench_of(typo, tmp_path)
     target = bench.finding["finding_id"]
-    record_correction(bench.ledger, kind="dismiss", target=target, reason="r", decided_by="Sam")
+    record_correction(bench.ledger, kind="dismiss", target=target, reason="TYPED_WRONG", decided_by="Sam")
     bench.reject.click()
     assert "NOT saved. CONFLICT: Sam decided on this at" in bench.message.value and len(bench.decisions) == 1
 
