@@ -35,7 +35,7 @@ class State(SimpleNamespace):
 def new_record(numbers, *, has_pid=False):
     """The state of one program. `numbers` counts the associations of the load; `has_pid`: keys are process ids, children may be forked."""
     return SimpleNamespace(numbers=numbers, has_pid=has_pid, associations=[], operations=[], pending=[], pools=[],
-                           dumps={}, asking={}, stores=[], closed=[], taken=0, unsettled=0, n_acknowledged=0, n_cleaned=0)
+                           dumps={}, asking={}, plain=[], stores=[], closed=[], taken=0, unsettled=0, n_acknowledged=0, n_cleaned=0)
 
 
 def receive(record, key, moment, *, is_named=True, **fields):

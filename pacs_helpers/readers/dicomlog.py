@@ -55,12 +55,14 @@ def read_dicom_log(path, *, site, executor=None, year=None, start_date=None, dat
     dates = check_year(year), check_date(start_date), date_order
     units = [(group, site.time_zone, *dates) for group in rotations(files)]
     n_bytes = sum(os.path.getsize(f) for f in files if os.path.exists(f))
-    tables = defaultdict(list)
+    tables, operations = defaultdict(list), defaultdict(list)
     for part in run_over(read_rotation, units, executor, n_bytes=n_bytes):
+        for name, values in part.pop("operations").items():
+            operations[name] += values
         for name, rows in part.items():
             tables[name] += rows
     rejected, sources = close_account([*rejected, *tables["rejected"]], tables["sources"], unit="bytes")
-    return DicomLog(conform(tables["associations"], ASSOCIATIONS), conform(tables["operations"], OPERATIONS), rejected, sources)
+    return DicomLog(conform(tables["associations"], ASSOCIATIONS), conform(dict(operations), OPERATIONS), rejected, sources)
 
 
 def rotations(files):
@@ -74,19 +76,21 @@ def rotations(files):
 
 
 def read_rotation(unit):
-    """The rows of each table, of `(files, time zone, year, start date, order of day and month)`."""
+    """The rows of each table, of operations the columns, of `(files, time zone, year, start date, order of day and month)`."""
     files, zone, *dates = unit
     log = SimpleNamespace(streams={}, numbers=itertools.count(1), zone=zone, tail=[], **dict(zip(("year", "start_date", "date_order"), dates, strict=True)))
-    tables = {"associations": [], "operations": [], "rejected": [], "sources": []}
+    tables, operations, plain = {"associations": [], "rejected": [], "sources": []}, [], []
     tallies = [_read_file(log, file) for file in files]
     for stream in log.streams.values():
         stream.layout.dialect.end_log(stream.record)
-        associations, operations = table_rows(stream.record)
-        tables["associations"] += associations
-        tables["operations"] += operations
+        rows = table_rows(stream.record)
+        tables["associations"] += rows[0]
+        operations += rows[1]
+        plain += stream.record.plain
     place = {file: number for number, file in enumerate(files)}
-    for name in ("associations", "operations"):
-        tables[name].sort(key=lambda row: (place[row["source_file"]], row["source_offset"]))
+    for rows in (tables["associations"], operations):
+        rows.sort(key=lambda row: (place[row["source_file"]], row["source_offset"]))
+    tables["operations"] = _in_columns(operations, plain, place)
     for tally in tallies:
         n_rows = sum(row["source_file"] == tally.file for row in tables["associations"])
         tables["rejected"] += tally.rejected
@@ -94,6 +98,18 @@ def read_rotation(unit):
             tally.file, n_bytes=tally.n_bytes, n_bytes_in_rows=tally.in_rows, n_bytes_rejected=sum(r["n_bytes"] for r in tally.rejected),
             n_bytes_framing=tally.framing, n_rows=n_rows, n_rejected=len(tally.rejected), sha256=tally.digest, started=tally.started))
     return tables
+
+
+def _in_columns(rows, plain, place):
+    """The columns of the rows and of tables that are in columns, in the order of the log."""
+    columns = {name: [row.get(name) for row in rows] for name in OPERATIONS}
+    for name, values in columns.items():
+        for table in plain:
+            values += table.get(name) or [None] * len(table["source_offset"])
+    order = np.lexsort((columns["source_offset"], [place[file] for file in columns["source_file"]])) if plain else np.array([0])
+    if (np.diff(order) < 0).any():
+        columns = {name: [values[i] for i in order.tolist()] for name, values in columns.items()}
+    return columns
 
 
 def _read_file(log, file):
@@ -147,7 +163,10 @@ def _follow_lines(stream, file, offset, data, offsets):
     """The verdict of each line, after following those that may say something."""
     layout, starts, text = stream.layout, offsets.copy(), data.decode("latin-1")
     starts[0] = len("\ufeff".encode()) * data.startswith("\ufeff".encode())
-    verdicts, is_looked_at, is_head = sort_lines(layout, data, starts, stream.recent)
+    verdicts, is_looked_at, is_head, plain = sort_lines(layout, data, starts, stream.recent)
+    if len(plain):
+        runs = [run[[0, -1]] for run in np.split(plain, np.flatnonzero(np.diff(plain) > 1) + 1)]
+        layout.follow_plain(stream.record, file, (starts[plain] + offset).tolist(), "".join([text[starts[a]:starts[b + 1]] for a, b in runs]))
     looked_at, n_heads, n_above, told = np.flatnonzero(is_looked_at), np.cumsum(is_head), -1, []
     places = (starts[looked_at], starts[looked_at + 1], is_head[looked_at], n_heads[looked_at])
     for start, end, is_known, n in zip(*(place.tolist() for place in places), strict=True):

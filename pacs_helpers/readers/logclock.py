@@ -84,6 +84,15 @@ def stamp_instant(clock, text):
     return local_to_utc(_late(clock, now) or now, clock.zone) if now else (None, "BAD_TIME")
 
 
+def zoned_instants(stamps):
+    """`stamp_instant` of many stamps with offset: `(instants, problem codes)`."""
+    try:
+        return [*map(datetime.fromisoformat, stamps)], [""] * len(stamps)
+    except ValueError:
+        clock = SimpleNamespace(kind="zoned", seen="")
+        return map(list, zip(*[stamp_instant(clock, stamp) for stamp in stamps], strict=True))
+
+
 def _late(clock, now):
     """The right time of a line that belongs before the midnight or New Year that another line has crossed already."""
     last = _last(clock)

@@ -41,7 +41,8 @@ def compile_layout(dialect, name, kind, pattern, *signs):
     """How lines begin that hold the EVENTS of a dialect, of a row of its LAYOUTS: `kind` is that of the clock.
 
     A file is in the first layout whose `signs` it begins with. `line` has groups `stamp` and `who`; `events` tells by its last group which
-    handler takes what. `head`, `said` and `more` are for RE2: a line of the layout, one that says something, one without prefix that may.
+    handler takes what. `head`, `said`, `more` and `plain` are for RE2: a line of the layout, one that says something, one without prefix that
+    may, one of the many that `follow_plain` takes at once.
     """
     head, _, rest = pattern.partition("(?P<text>")
     begin = f"(?>{head})" + ("" if rest == ".*)" else f"(?={rest}")
@@ -53,10 +54,11 @@ def compile_layout(dialect, name, kind, pattern, *signs):
         events[n + len(names) + 1] = handler, tuple(enumerate(names, n + 1))
         n += len(names) + 1
     whole = _for_re2(head if rest == ".*)" else f"{head}(?:{rest}")
+    plain, follow_plain = getattr(dialect, "PLAIN", {}).get(name, (None, None))
     return SimpleNamespace(
         dialect=dialect, name=name, kind=kind, signs=signs or (f"(?m){whole}",), line=re.compile(f"{begin}(?:{'|'.join(said)}|)", re.ASCII),
         stamp=places.get("stamp"), who=places.get("who"), events=events, head=whole, said=_for_re2(f"{head}(?:{'|'.join(said)})"),
-        more=dialect.MORE and _for_re2(dialect.MORE.pattern))
+        more=dialect.MORE and _for_re2(dialect.MORE.pattern), plain=plain, follow_plain=follow_plain)
 
 
 def _for_re2(pattern):
@@ -109,7 +111,7 @@ def n_repeated(tail, data):
 
 
 def sort_lines(layout, data, offsets, recent):
-    """`(verdicts, whether each line is to be looked at, whether it is in the layout)` of lines between `offsets`; VERDICTS by number.
+    """`(verdicts, whether each line is to be looked at, whether it is in the layout, which are plain)` of lines between `offsets`; VERDICTS by number.
 
     To look at are lines that say something, and those the clock goes by: at the ends, where it steps back, where an hour or a month begins.
     """
@@ -129,9 +131,11 @@ def sort_lines(layout, data, offsets, recent):
         heads = lines.filter(pa.array(is_head)).to_numpy(zero_copy_only=False).tolist()
         repeats = np.flatnonzero(is_head)[find_repeats(recent, [line.rstrip(b"\r\n") for line in heads] if b"\r" in data else heads)]
         is_head[repeats], verdicts[repeats] = False, VERDICTS.index("DUPLICATE_LINE")
-    is_looked_at = is_more | (is_head & _hits(lines, layout.said))
+    is_plain = is_head & _hits(lines, layout.plain) if layout.plain else np.zeros(len(lines), bool)
+    verdicts[is_plain] = VERDICTS.index("rows")
+    is_looked_at = is_more | (is_head if is_plain.any() else is_head & _hits(lines, layout.said))
     is_looked_at[_clock_lines(layout, data, offsets, np.flatnonzero(is_head))] = True
-    return verdicts, is_looked_at, is_head
+    return verdicts, is_looked_at & ~is_plain, is_head, np.flatnonzero(is_plain)
 
 
 def settle_verdicts(verdicts, looked_at, told, is_head, last):
@@ -159,6 +163,11 @@ def _clock_lines(layout, data, offsets, heads):
 
 def find_repeats(recent, lines):
     """The numbers of the lines that stand among the RECENT before them, too; `recent` are those, and is brought up to date."""
+    if len(known := set(lines)) == len(lines) and known.isdisjoint(recent):
+        kept = [*recent, *lines[-RECENT:]][-RECENT:]
+        recent.clear()
+        recent.update(dict.fromkeys(kept))
+        return []
     repeats = []
     for number, line in enumerate(lines):
         if line in recent:

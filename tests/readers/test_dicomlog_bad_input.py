@@ -174,7 +174,7 @@ def tables(log):
 
 def each_line():
     """The layouts, when every line is looked at one by one."""
-    return tuple(SimpleNamespace(**vars(layout) | {"said": layout.head}) for layout in loglayouts.LAYOUTS)
+    return tuple(SimpleNamespace(**vars(layout) | {"said": layout.head, "plain": None}) for layout in loglayouts.LAYOUTS)
 
 
 @pytest.mark.parametrize("name", ["archive_orthanc_1.log.gz", "edview_storescp_xcr.log", "workstation_dcmqrscp.log"])
@@ -194,6 +194,31 @@ QUIET = [whole(), dated("03:00:02 nothing"), dated("03:00:02 nothing").replace("
          "2026-11-24 03:00:02,000 \rINFO: nothing\n", "2026-11-24 03:00:02,000 INFO: nothing\rAssociation Aborted\n"]
 TALKATIVE = ["2026-11-24 03:00:00,250 pynetdicom.acse Thread-1 (run) \r[INFO] nothing\n",
              "2026-11-24 03:00:00,250 pynetdicom.acse Thread-1 (run) [INFO] nothing\n", "2026-11-24 03:00:00,250 pynetdicom.acse T [INFO] Accepting Association\n"]
+
+
+OBJECT = "2026-11-24T03:00:00,123456789+02:00|CT1|ARC|ct1|CT.1.2.3|100\n"
+OBJECTS = [OBJECT, OBJECT.replace("CT.1.2.3", "DXm.2.25.7"), OBJECT.replace("1.2.3", "1.2.3.dcm"), OBJECT.replace("CT.1.2.3", "no name"), OBJECT.replace("CT1", "CT 1 "),
+           OBJECT.replace("CT1", ""), OBJECT.replace("03:00", "25:61"), OBJECT.replace("+02:00", "Z"), OBJECT.replace("CT1", "M\u00fcller"), OBJECT.replace("\n", "\r\n"),
+           OBJECT.replace("ct1", "a|b"), OBJECT.replace("CT1", "Reason: CT1"), OBJECT.replace("CT1", "$dcmtk: 1"), OBJECT.replace("|100", "|"), "x\n", "2026-11-24T03:00:01Z|\r\n"]
+
+
+@given(st.lists(st.sampled_from(OBJECTS), max_size=12).map(lambda lines: [OBJECT.replace("+02:00", f"+0{n % 10}:00") + line for n, line in enumerate(lines)]))
+def test_objects_in_columns_are_those_of_single_lines(tmp_path_factory, lines):
+    file = tmp_path_factory.mktemp("objects") / "a.log"
+    file.write_bytes("".join(lines).encode())
+    at_once = tables(read_dicom_log(file, site=SITE))
+    known, loglayouts.LAYOUTS = loglayouts.LAYOUTS, each_line()
+    try:
+        assert tables(read_dicom_log(file, site=SITE)) == at_once
+    finally:
+        loglayouts.LAYOUTS = known
+
+
+def test_objects_are_in_the_order_of_the_log_whichever_way_they_are_read(tmp_path):
+    log = load(tmp_path, {"a.log": OBJECT + OBJECTS[4] + OBJECTS[6] + OBJECTS[1]})
+    assert log.operations["sop_instance_uid"].tolist() == ["1.2.3", "1.2.3", "1.2.3", "2.25.7"] and log.operations["source_offset"].is_monotonic_increasing
+    assert log.operations["problems"].tolist() == ["", "", "BAD_TIME", ""] and log.operations["calling_ae_title"].tolist() == ["CT1", "CT 1", "CT1", "CT1"]
+    assert log.operations["ended_at"].tolist() == [at := pd.Timestamp("2026-11-24T01:00:00.123456Z"), at, pd.NaT, at] and log.operations["n_bytes"].sum() == 400
 
 
 @given(st.lists(st.sampled_from(QUIET), max_size=12).map(lambda lines: [whole(), *lines]) | st.lists(st.sampled_from(TALKATIVE), max_size=6))
@@ -219,8 +244,8 @@ def test_beginning_of_any_length_is_accounted_for(request, tmp_path, name):
         source = part["sources"][0]
         assert source["n_bytes_in_rows"] + source["n_bytes_rejected"] + source["n_bytes_framing"] == source["n_bytes"] == n
         assert sum(row["n_bytes"] for row in part["rejected"]) == source["n_bytes_rejected"]
-        assert len(part["operations"]) >= n_before
-        n_before = len(part["operations"])
+        assert len(part["operations"]["service"]) >= n_before
+        n_before = len(part["operations"]["service"])
 
 
 def test_a_size_of_a_hundred_digits_is_no_size(tmp_path):
