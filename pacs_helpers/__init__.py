@@ -8,6 +8,7 @@ from .analyses.turnaround import measure_backlog, measure_turnaround, summarize_
 from .department import Department, build_department, measure_period
 from .fixes.applied import apply_corrections, find_stale
 from .fixes.corrections import read_corrections, record_correction, undo_correction, verify_corrections
+from .fixes.rehearsal import rehearse
 from .milestones import best_events
 from .readers.account import ShareLost, show_rejected, summarize_account
 from .readers.archive import read_archive
@@ -35,6 +36,7 @@ __all__ = [
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_throughput", "summarize_links",
     "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",
+    "rehearse",
     "plot_turnaround", "plot_turnaround_by", "plot_backlog", "plot_findings", "plot_throughput", "plot_exam", "explain_gaps", "explore_message",
     "FixBench", "ExamCaseFile", "write_briefing",
 ]

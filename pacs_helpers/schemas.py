@@ -199,6 +199,12 @@ CANDIDATES = {
     "finding_id": (TEXT, "finding"), "candidate_accession_number": (TEXT, "exam"), "candidate_study_instance_uid": (TEXT, "study"),
     "score": (MEASURE, "0..1"), "reasons": (TEXT, "what agrees and what does not"),
 }
+REHEARSAL = {
+    "seq": (COUNT, "of the decision"), "correction_id": (TEXT, "decision in the ledger"), "finding_id": (TEXT, "finding it began with"), "kind": (TEXT, "of correction"),
+    **{f"n_{what}{when}": (COUNT, f"{what} {words}") for what in ("studies", "series", "instances", "reports")
+       for when, words in (("", "that move"), ("_before", "where they go, before"), ("_after", "where they go, after"))},
+    "collisions": (TEXT, "what stands against it, in words"), "is_safe": (FLAG, "nothing is known to stand against it"),
+}
 THROUGHPUT = {
     "bucket_start": (INSTANT, "start of the bucket"), "calling_ae_title": (TEXT, "sender"), "called_ae_title": (TEXT, "receiver"),
     "n_instances": (COUNT, "stored"), "n_failed": (COUNT, "failed"), "n_bytes": (COUNT, "missing when no source told"),

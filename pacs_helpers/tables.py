@@ -27,6 +27,7 @@ from .schemas import (  # noqa: F401  the schemas are read from here by every ot
     OWNERS,
     PATIENTS,
     PERFORMED_STEPS,
+    REHEARSAL,
     REJECTED,
     REPORTS,
     SERIES,

@@ -40,6 +40,12 @@ def _fold(dept, ledger):
     return dept._replace(reviewed=tuple(dict.fromkeys(reviewed))), decisions[decisions["seq"].isin(stale)].reset_index(drop=True)
 
 
+def apply_decision(dept, decision):
+    """A Department with one decision applied to copies of its tables; None when its target or old value is not there."""
+    dept = dept._replace(**{name: getattr(dept, name).copy() for name in _COPIED})
+    return dept if decision["kind"] == "dismiss" else _APPLY[decision["kind"]](dept, decision)
+
+
 def _set_value(dept, decision):
     """The Department when the decision met its old value (or its new one, having been applied before) and now stands in the tables, else None."""
     met = None

@@ -1,0 +1,142 @@
+"""What the standing decisions would move, and what stands against them, before anybody touches an archive."""
+
+from ..analyses.identity import is_temporary, same_name
+from ..analyses.links import merged_ids
+from ..tables import REHEARSAL, conform
+from .applied import apply_decision, known_person
+from .corrections import read_corrections, split_study_uid
+
+_STALE = "stale: the target or its old value is not in these traces any more; look at the finding again"
+
+
+def rehearse(dept, ledger, *, instances=None):
+    """REHEARSAL of the standing decisions, in their order, each on what those before it left.
+
+    Counts are of what moves, and of where it goes before and after: a person, an exam or a study. With `instances`, the table of
+    `read_headers`, SOP Instance UIDs that are on both sides are found; without it only those that the studies of two patients share.
+    """
+    rows = []
+    for decision, before, after in walk_decisions(dept, ledger):
+        against = list(_collisions(decision, before, after, instances))
+        counts = _counts(decision, before, after or before)
+        rows.append({"seq": decision["seq"], "correction_id": decision["id"], "finding_id": decision["finding_id"], "kind": decision["kind"], **counts,
+                     "collisions": "; ".join(dict.fromkeys(against)), "is_safe": not against})
+    return conform(rows, REHEARSAL)
+
+
+def walk_decisions(dept, ledger):
+    """`(decision, department before it, department after it or None when it is stale)`, one after the other."""
+    for decision in read_corrections(ledger).to_dict("records"):
+        after = apply_decision(dept, decision)
+        yield decision, dept, after
+        dept = after or dept
+
+
+def _moved(decision, dept):
+    """The rows of studies, series and reports that a decision takes elsewhere."""
+    uids, kind = decision["target"].split(), decision["kind"]
+    if kind == "dismiss":
+        uids = []
+    series = dept.series[dept.series["study_instance_uid"].isin(uids[1:] if kind == "merge" else uids)]
+    if decision["series"]:
+        series = series[series["series_instance_uid"].isin(decision["series"].split())]
+    studies = dept.studies[dept.studies["study_instance_uid"].isin(uids[1:] if kind == "merge" else uids)]
+    return studies, series, dept.reports[dept.reports["message_control_id"].isin(uids) & (dept.reports["message_control_id"] != "")]
+
+
+def _counts(decision, before, after):
+    studies, series, reports = _moved(decision, before)
+    is_part = decision["kind"] in ("split", "merge_series")
+    counts = {"n_studies": 0 if is_part else len(studies), "n_series": len(series) or _sum(studies["n_series"]),
+              "n_instances": _sum((series if is_part or len(series) else studies)["n_instances"]), "n_reports": len(reports)}
+    if decision["kind"] in ("dismiss", "unlink"):
+        return counts
+    for when, dept in (("before", before), ("after", after)):
+        column = {"patient_id": "patient_id", "merge_series": "study_instance_uid"}.get(decision["kind"], "accession_number")
+        there = dept.studies[dept.studies[column] == decision["new"]]
+        counts |= {f"n_studies_{when}": len(there), f"n_series_{when}": _sum(there["n_series"]), f"n_instances_{when}": _sum(there["n_instances"]),
+                   f"n_reports_{when}": (dept.reports[column] == decision["new"]).sum()}
+    return counts
+
+
+def _sum(counts):
+    """0 of nothing, missing where nothing is known."""
+    return counts.sum(min_count=1) if len(counts) else 0
+
+
+def _collisions(decision, before, after, instances):
+    if after is None:
+        yield _STALE
+        return
+    if decision["kind"] == "dismiss":
+        return
+    studies, series, reports = _moved(decision, before)
+    for name in ("series", "studies"):
+        if getattr(before, name)["n_instances"].sum() != getattr(after, name)["n_instances"].sum():
+            yield f"the images of all {name} before and after do not add up"
+    if decision["kind"] == "patient_id":
+        yield from _other_person(decision, before, [*studies.to_dict("records"), *reports.to_dict("records")])
+    elif decision["kind"] in ("link", "split", "merge"):
+        yield from _other_exam(decision, before, studies, reports)
+    if decision["kind"] in ("merge", "merge_series"):
+        stays = decision["new"] if decision["kind"] == "merge_series" else decision["target"].split()[0]
+        yield from _two_studies(before, studies, stays, _sops(instances, studies, series, decision))
+    if decision["kind"] == "split":
+        if set(series["series_instance_uid"]) == set(before.series.loc[before.series["study_instance_uid"] == decision["target"], "series_instance_uid"]):
+            yield "all series leave the study: link it instead"
+        if split_study_uid(decision["target"], decision["series"]) in set(before.studies["study_instance_uid"]):
+            yield "these series form a study of their own already"
+
+
+def _other_person(decision, before, moved):
+    new, person = decision["new"], known_person(before, decision["new"])
+    if not person:
+        yield f"neither orders nor registration know a patient {new}"
+        return
+    for row in moved:
+        if is_temporary(row):
+            continue
+        if row["patient_birth_date"] and person["patient_birth_date"] not in ("", row["patient_birth_date"]):
+            yield f"{new} is known with another birth date than stands in what moves"
+        if row["patient_name"] and person["patient_name"] and not same_name(row["patient_name"], person["patient_name"]):
+            yield f"{new} is known under another name than stands in what moves"
+
+
+def _other_exam(decision, before, studies, reports):
+    new, targets = decision["new"], decision["target"].split()
+    merged = merged_ids(before.patients)
+    own_studies = before.studies[before.studies["study_instance_uid"].isin(targets)]
+    own = {merged.get(i, i) for table in (own_studies, reports) for i in table["patient_id"]} - {""}
+    other_studies = before.studies[(before.studies["accession_number"] == new) & ~before.studies["study_instance_uid"].isin(targets)]
+    other_reports = before.reports[(before.reports["accession_number"] == new) & ~before.reports["message_control_id"].isin(targets)]
+    orders = before.orders[before.orders["accession_number"] == new]
+    strangers = {merged.get(i, i) for table in (orders, other_studies, other_reports) for i in table["patient_id"]} - own - {""}
+    if len(own) > 1:
+        yield f"what moves carries several patient IDs: {', '.join(sorted(own))}"
+    if own and strangers and new:
+        yield f"exam {new} is known with another patient ID: {', '.join(sorted(strangers))}"
+    if orders["is_cancelled"].any():
+        yield f"the order of exam {new} is cancelled"
+    if len(other_reports) and (len(reports) or decision["kind"] != "merge" and len(other_studies)):
+        yield f"exam {new} is reported already" + ("" if len(reports) else ", on other images")
+    left = sorted(set(own_studies["accession_number"]) & set(before.reports["accession_number"]) - {new, ""}) if decision["kind"] == "merge" else []
+    if left:
+        yield f"reports stay under {', '.join(left)}: link them to {new} too"
+
+
+def _two_studies(before, studies, stays, shared):
+    other = before.studies[before.studies["study_instance_uid"] == stays]
+    ids = {*studies["patient_id"], *other["patient_id"]} - {""}
+    if len(ids) > 1:
+        yield f"the studies carry different patient IDs: {', '.join(sorted(ids))}"
+    if shared or any(stays in uids.split() for uids in studies["clashing_study_uids"]):
+        yield f"{shared or 'some'} SOP Instance UID{'s are' if shared != 1 else ' is'} in both studies"
+
+
+def _sops(instances, studies, series, decision):
+    """How many SOP Instance UIDs are both in what moves and in where it goes."""
+    if instances is None:
+        return 0
+    stays = decision["new"] if decision["kind"] == "merge_series" else decision["target"].split()[0]
+    moves = instances["series_instance_uid"].isin(series["series_instance_uid"]) & instances["study_instance_uid"].isin(studies["study_instance_uid"])
+    return len(set(instances.loc[moves, "sop_instance_uid"]) & set(instances.loc[instances["study_instance_uid"] == stays, "sop_instance_uid"]) - {""})
