@@ -4,6 +4,8 @@ from .acknowledgments import pair_acknowledgments
 from .analyses.links import link_exams, links_table
 from .analyses.matching import find_mismatches, rank_candidates
 from .analyses.network import summarize_links, summarize_throughput
+from .analyses.proposals import propose_series
+from .analyses.splits import describe_splits
 from .analyses.turnaround import measure_backlog, measure_turnaround, summarize_turnaround
 from .department import Department, build_department, measure_period
 from .fixes.applied import apply_corrections, find_stale
@@ -26,6 +28,7 @@ from .views.briefing import write_briefing
 from .views.casefile import explain_gaps, plot_exam
 from .views.charts import plot_backlog, plot_findings, plot_throughput, plot_turnaround, plot_turnaround_by
 from .views.messages import explore_message
+from .views.splitbars import plot_series
 from .views.widgets import ExamCaseFile, FixBench
 
 __all__ = [
@@ -34,9 +37,9 @@ __all__ = [
     "summarize_account", "show_rejected", "Store", "update_store", "read_store",
     "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
-    "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_throughput", "summarize_links",
+    "find_mismatches", "rank_candidates", "link_exams", "links_table", "describe_splits", "propose_series", "summarize_throughput", "summarize_links",
     "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",
     "rehearse",
-    "plot_turnaround", "plot_turnaround_by", "plot_backlog", "plot_findings", "plot_throughput", "plot_exam", "explain_gaps", "explore_message",
+    "plot_turnaround", "plot_turnaround_by", "plot_backlog", "plot_findings", "plot_throughput", "plot_exam", "plot_series", "explain_gaps", "explore_message",
     "FixBench", "ExamCaseFile", "write_briefing",
 ]

@@ -1,66 +1,106 @@
-"""One exam in several studies, one study for several exams: U08 (split), U09 (group case), U10 (one accession, many Study UIDs)."""
+"""One visit in several studies, one study or report for several orders: U08 (split), U09 (group case), U10 (one accession, many Study UIDs)."""
 
 from collections import defaultdict
 
 import pandas as pd
 
+from ..schemas import COUNT, INSTANT, MEASURE, TEXT
+from ..tables import conform
 from .anatomy import regions_adjoin, regions_of
 from .identity import same_person
+from .links import link_exams
 
 GAP_MINUTES = 30
+SHAPES = ("split", "group case", "linked report", "several exams in a row")
+CASES = {
+    "shape": (SHAPES, "only a split is an error"), "accession_number": (TEXT, "of its studies, orders and reports, space-separated"),
+    "study_instance_uid": (TEXT, "its studies in order of time, space-separated"), "patient_id": (TEXT, "as the images say"),
+    "station_name": (TEXT, "where it was made"), "started_at": (INSTANT, "first acquisition"), "n_studies": (COUNT, "studies"),
+    "n_orders": (COUNT, "orders"), "n_reports": (COUNT, "reports, whatever their versions"), "confidence": (MEASURE, "of a split, 0..1; missing for what the data say themselves"),
+    "evidence": (TEXT, "in words"),
+}
 
 
 def find_splits(links, site):
     """Groups of study positions that one scanner visit was broken into: `(positions, confidence, why)`, each study in one group.
 
     Same patient and station, different or empty accession numbers, acquisitions overlapping or less than 30 minutes apart, and a shared
-    frame of reference (0020,0052), an overlap, or adjoining body regions. Exams that each have their own report message are two exams.
+    frame of reference (0020,0052), an overlap, or adjoining body regions. Exams that each have their own report message are two exams,
+    whatever else was made between or after them.
     """
+    parts = (part for visit in find_visits(links) for part in _parts(visit, links))
+    return [found for part in parts if (found := _judge(part, links, site))]
+
+
+def find_visits(links):
+    """Positions of two or more studies of one patient on one station, each less than 30 minutes after those before it."""
     by_station = defaultdict(list)
     for s, study in enumerate(links.studies):
-        if pd.notna(study["started_at"]) and study["station_name"]:
-            person = links.merged.get(study["patient_id"], study["patient_id"])
+        person = links.merged.get(study["patient_id"], study["patient_id"])
+        if pd.notna(study["started_at"]) and study["station_name"] and person:
             by_station[study["station_name"], person].append(s)
-    groups = []
-    for (_, person), members in by_station.items():
-        if person:
-            groups += _chains(sorted(members, key=lambda s: (links.studies[s]["started_at"], links.studies[s]["study_instance_uid"])), links)
-    return [g for g in (_judge(chain, links, site) for chain in groups) if g]
+    return [chain for members in by_station.values()
+            for chain in _chains(sorted(members, key=lambda s: (links.studies[s]["started_at"], links.studies[s]["study_instance_uid"])), links)]
+
+
+def _end(study):
+    return study["ended_at"] if pd.notna(study["ended_at"]) else study["started_at"]
 
 
 def _chains(members, links):
     chains, end = [], None
     for s in members:
         study = links.studies[s]
-        last = study["ended_at"] if pd.notna(study["ended_at"]) else study["started_at"]
         if end is not None and (study["started_at"] - end).total_seconds() < GAP_MINUTES * 60:
             chains[-1].append(s)
-            end = max(end, last)
+            end = max(end, _end(study))
         else:
             chains.append([s])
-            end = last
+            end = _end(study)
     return [c for c in chains if len(c) > 1]
 
 
-def _judge(chain, links, site):
-    studies = [links.studies[s] for s in chain]
-    accessions = {site.clean_accession(t["accession_number"]) for t in studies}
-    if len(accessions) < 2 or _each_reported(chain, links):
-        return None
+def _parts(visit, links):
+    """The visit in the pieces that evidence holds together."""
+    parts, place = [], {s: n for n, s in enumerate(visit)}
+    for n, s in enumerate(visit):
+        near = [part for part in parts if any(_belong(t, s, t == visit[n - 1], links) for t in part)]
+        parts = [part for part in parts if part not in near] + [sorted([t for part in near for t in part] + [s], key=place.get)]
+    return parts
+
+
+def _belong(first, second, is_next, links):
+    messages = [{links.reports[r]["message_control_id"] for r in links.reports_of.get(s, [])} for s in (first, second)]
+    if all(messages) and not messages[0] & messages[1]:
+        return False
+    pair = [links.studies[s] for s in (first, second)]
+    return _share_a_frame(pair) or _overlap(pair) or is_next and _adjoin(pair)
+
+
+def _share_a_frame(studies):
     frames = [set(t["frame_of_reference_uids"].split()) for t in studies]
-    shared = all(frames[0]) and any(frames[i] & frames[j] for i in range(len(frames)) for j in range(i))
-    overlap = any(b["started_at"] < (a["ended_at"] if pd.notna(a["ended_at"]) else a["started_at"]) for a, b in zip(studies, studies[1:]))
+    return any(frames[i] & frames[j] for i in range(len(frames)) for j in range(i))
+
+
+def _overlap(studies):
+    return any(b["started_at"] < _end(a) for a, b in zip(studies, studies[1:]))
+
+
+def _adjoin(studies):
     regions = [regions_of(t["body_part_examined"] or t["study_description"], t["modality"]) for t in studies]
-    adjoin = all(a and b and regions_adjoin(a, b) for a, b in zip(regions, regions[1:]))
-    why = [w for w, true in (("the same frame of reference", shared), ("overlapping acquisitions", overlap), ("adjoining body regions", adjoin)) if true]
-    if not why:
+    return all(a and b and regions_adjoin(a, b) for a, b in zip(regions, regions[1:]))
+
+
+def _judge(part, links, site):
+    studies = [links.studies[s] for s in part]
+    if len({site.clean_accession(t["accession_number"]) for t in studies}) < 2:
         return None
-    return chain, 0.9 if shared else 0.8 if overlap else 0.55, " and ".join(why)
+    signs = {"the same frame of reference": _share_a_frame(studies), "overlapping acquisitions": _overlap(studies), "adjoining body regions": _adjoin(studies)}
+    return part, _confidence(studies), " and ".join(why for why, is_so in signs.items() if is_so)
 
 
-def _each_reported(chain, links):
-    messages = [{links.reports[r]["message_control_id"] for r in links.reports_of.get(s, [])} for s in chain]
-    return all(messages) and len(set().union(*messages)) >= len(chain) and not any(messages[i] & messages[j] for i in range(len(messages)) for j in range(i))
+def _confidence(studies):
+    return 0.9 if _share_a_frame(studies) else 0.8 if _overlap(studies) else 0.55
 
 
 def find_group_cases(links):
@@ -83,3 +123,96 @@ def find_shared_accessions(links, site):
             one = all(same_person(people[0], p, links.merged, links.known) for p in people[1:])
             out.append((people[0]["accession_number"], positions, one))
     return out
+
+
+def describe_splits(dept, *, site):
+    """One row per case, in order of time: its shape, accession numbers, studies, where and when, counts, and the evidence in words.
+
+    `split`: the scanner made several studies of one visit, under one accession number or several. `group case`: one study for several orders, by its Request Attributes, not an
+    error. `linked report`: one report for several accession numbers that are neither. `several exams in a row`: studies less than 30
+    minutes apart on one station that nothing holds together; they stay as they are.
+    """
+    links = link_exams(dept, site)
+    answers, cases = _answers(links, site), find_cases(links)
+    whole = {s: set(part) for shape, part in cases for s in part}
+    answered = defaultdict(set)
+    for r, numbers in enumerate(answers):
+        answered[numbers].update(links.of_report[r][1])
+    for numbers, hit in answered.items():
+        part = sorted(hit, key=lambda s: str(links.studies[s]["started_at"]))
+        if len(numbers - {""}) > 1 and part and not hit <= whole.get(part[0], set()):
+            cases.append(("linked report", part))
+            whole |= dict.fromkeys(part, hit)
+    for visit in find_visits(links):
+        if len({site.clean_accession(links.studies[s]["accession_number"]) or s for s in visit}) > 1 and not set(visit) <= whole.get(visit[0], set()):
+            cases.append(("several exams in a row", visit))
+    table = conform([_case(shape, part, links, answers, site) for shape, part in cases], CASES)
+    return table.sort_values(["started_at", "shape", "accession_number"], kind="stable").reset_index(drop=True)
+
+
+def find_cases(links):
+    """`("split" or "group case", positions)` of each visit in several studies, whatever their accession numbers, and each study for several orders."""
+    return [("split", part) for visit in find_visits(links) for part in _parts(visit, links) if len(part) > 1] + [("group case", [s]) for s in find_group_cases(links)]
+
+
+def _answers(links, site):
+    """Per report the cleaned accession numbers that its message answers, or a later version of it that answers more."""
+    covers = defaultdict(set)
+    messages = [(t["source_file"], t["source_offset"], t["patient_id"], t["message_control_id"] or r) for r, t in enumerate(links.reports)]
+    for message, report in zip(messages, links.reports):
+        covers[message].add(site.clean_accession(report["accession_number"]))
+    wide = defaultdict(list)
+    for numbers in {frozenset(c) for c in covers.values() if len(c) > 1}:
+        for n in numbers:
+            wide[n].append(numbers)
+    return [max((w for n in covers[m] for w in wide[n] if covers[m] < w), key=len, default=frozenset(covers[m])) for m in messages]
+
+
+def numbers_of(study):
+    """The accession numbers that a study carries or was asked for by, its own first."""
+    return list(dict.fromkeys(filter(None, [study["accession_number"], *study["requested_accession_numbers"].split()])))
+
+
+def _case(shape, part, links, answers, site):
+    studies = [links.studies[s] for s in part]
+    numbers = {}
+    for n in (n for t in studies for n in numbers_of(t)):
+        numbers.setdefault(site.clean_accession(n), n)
+    reports = {r for s in part for r in links.reports_of.get(s, [])} | {r for n in numbers for r in links.reports_by_accession.get(n, [])}
+    told = {answers[r] for r in reports}
+    if shape == "linked report":
+        numbers |= {n: n for n in sorted(set().union(*told)) if n not in numbers and n}
+    orders = {o for s in part for o in links.orders_of.get(s, [])} | {o for n in numbers for o in links.orders_by_accession.get(n, [])}
+    return {"shape": shape, "accession_number": " ".join(numbers.values()), "study_instance_uid": " ".join(t["study_instance_uid"] for t in studies),
+            **{name: studies[0][name] for name in ("patient_id", "station_name", "started_at")}, "n_studies": len(studies),
+            "n_orders": len({links.orders[o]["accession_number"] or o for o in orders}), "n_reports": len(told),
+            "confidence": _confidence(studies) if shape == "split" else None, "evidence": "; ".join(filter(None, [*_how_made(shape, studies, len(numbers)), _how_reported(set(numbers), told)])) + "."}
+
+
+def _how_made(shape, studies, n_numbers):
+    if shape == "group case":
+        return [f"One study for {max(n_numbers, len(studies[0]['requested_procedure_ids'].split()))} orders, as its Request Attributes say"]
+    if len(studies) == 1:
+        return ["One study"]
+    frames = [set(t["frame_of_reference_uids"].split()) for t in studies]
+    frame = ("one frame of reference" if set.intersection(*frames) else "some share a frame of reference" if _share_a_frame(studies)
+             else "each its own frame of reference" if all(frames) else "frame of reference not given")
+    parts = [t["body_part_examined"] or t["study_description"] for t in studies]
+    return [f"{len(studies)} studies", frame, _how_far_apart(studies),
+            f"{', '.join(p or '?' for p in parts)}: {'adjoining' if _adjoin(studies) else 'not adjoining' if all(parts) else 'not all body parts given'}"]
+
+
+def _how_far_apart(studies):
+    ends = pd.Series([_end(t) for t in studies]).cummax()
+    gaps = [(b["started_at"] - end).total_seconds() / 60 for b, end in zip(studies[1:], ends)]
+    low, high = round(min(gaps), 0), round(max(gaps), 0)
+    return "" if pd.isna(gaps).any() else f"acquisitions overlap by {-low:.0f} min" if low < 0 else f"{low:.0f} min apart" if low == high else f"{low:.0f} to {high:.0f} min apart"
+
+
+def _how_reported(numbers, told):
+    done = numbers & set().union(*told)
+    if len(numbers) > 1 and any(numbers <= answer for answer in told):
+        return "one report for all"
+    if len(numbers) > 1 and done == numbers and len(told) == len(numbers):
+        return "each with its own report"
+    return f"{len(done)} of {len(numbers)} accession numbers reported" if told else "no report"

@@ -1,0 +1,184 @@
+import pandas as pd
+import pytest
+
+from pacs_helpers.analyses.links import link_exams
+from pacs_helpers.analyses.proposals import propose_series
+from pacs_helpers.analyses.splits import describe_splits, find_splits
+from pacs_helpers.tables import TableError
+from tests.small_department import SITE, department, order, report, study
+
+DAY = "2025-11-10T"
+NAMES = {"R1": "CT HEAD", "R2": "CT ABDOMEN", "R3": "CT PELVIS"}
+
+
+def part(n, start, end, body, frame="2.25.99", **more):
+    return study(f"R{n}", f"2.25.{n}", body_part_examined=body, frame_of_reference_uids=frame, study_at=f"{DAY}{start}Z", started_at=f"{DAY}{start}Z", ended_at=f"{DAY}{end}Z", **more)
+
+
+def head_abdomen_pelvis():
+    return [part(1, "09:00", "09:05", "HEAD"), part(2, "09:07", "09:09", "ABDOMEN"), part(3, "09:17", "09:20", "PELVIS")]
+
+
+def orders(*numbers, **more):
+    return [order(n, procedure_name=NAMES.get(n, "CT CHEST"), **more) for n in numbers]
+
+
+def one_message(*numbers, control="V1", **more):
+    return [report(n, message_control_id=control, **more) for n in numbers]
+
+
+def one_row(dept):
+    table = describe_splits(dept, site=SITE)
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def series(n, body="HEAD", uid=None, at="09:00", **more):
+    return {"study_instance_uid": f"2.25.{n}" if uid is None else uid, "series_instance_uid": f"2.25.{n}.{body}.{at}", "accession_number": f"R{n}", "patient_id": "TEST100231",
+            "modality": "CT", "body_part_examined": body, "started_at": f"{DAY}{at}Z", "ended_at": f"{DAY}{at}:30Z", **more}
+
+
+def proposed(dept, exams):
+    table = propose_series(dept, exams, site=SITE)
+    return dict(zip(table["body_part_examined"], table["proposed_accession_number"]))
+
+
+# Which studies are one visit
+
+def test_a_visit_in_three_studies_with_one_report_is_a_split_with_its_evidence():
+    row = one_row(department(orders=orders("R1", "R2", "R3"), studies=head_abdomen_pelvis(), reports=one_message("R1", "R2", "R3")))
+    assert (row["shape"], row["accession_number"], row["study_instance_uid"]) == ("split", "R1 R2 R3", "2.25.1 2.25.2 2.25.3")
+    assert row[["n_studies", "n_orders", "n_reports", "confidence"]].tolist() == [3, 3, 1, 0.9]
+    assert row["evidence"] == "3 studies; one frame of reference; 2 to 8 min apart; HEAD, ABDOMEN, PELVIS: not adjoining; one report for all."
+
+
+def test_a_scanner_that_starts_anew_under_the_same_number_made_a_split_of_one_order():
+    studies = [part(1, "09:00", "09:05", "HEAD"), {**part(2, "09:04", "09:09", "HEAD"), "accession_number": "R1"}]
+    row = one_row(department(orders=orders("R1"), studies=studies, reports=[report("R1")]))
+    assert (row["shape"], row["n_orders"], row["n_reports"]) == ("split", 1, 1)
+    assert "acquisitions overlap by 1 min" in row["evidence"] and row["evidence"].endswith("1 of 1 accession numbers reported.")
+
+
+def test_a_third_exam_with_its_own_report_is_no_part_of_the_split_before_it():
+    third = part(3, "09:17", "09:20", "PELVIS", frame="2.25.98")
+    dept = department(studies=[*head_abdomen_pelvis()[:2], third], reports=[*one_message("R1", "R2"), report("R3")])
+    assert [found[0] for found in find_splits(link_exams(dept, SITE), SITE)] == [[0, 1]]
+    table = describe_splits(dept, site=SITE)
+    assert list(zip(table["shape"], table["study_instance_uid"])) == [("split", "2.25.1 2.25.2"), ("several exams in a row", "2.25.1 2.25.2 2.25.3")]
+
+
+def test_two_studies_of_a_reported_order_do_not_draw_the_next_exam_into_a_split():
+    again = {**part(2, "09:06", "09:08", "HEAD"), "accession_number": "R1"}
+    dept = department(studies=[part(1, "09:00", "09:05", "HEAD"), again, part(3, "09:17", "09:20", "NECK", frame="2.25.98")], reports=[report("R1"), report("R3")])
+    assert find_splits(link_exams(dept, SITE), SITE) == []
+
+
+def genuine(second=(), reports=("R1", "R2")):
+    exams = [part(1, "09:00", "09:05", "CHEST", frame="2.25.97"), {**part(2, "09:15", "09:20", "ABDOMEN", frame="2.25.98"), **dict(second)}]
+    return department(orders=orders("R1", "R2"), studies=exams, reports=[report(n) for n in reports])
+
+
+def test_two_genuine_exams_ten_minutes_apart_with_their_own_reports_stay_two():
+    row = one_row(genuine())
+    assert row["shape"] == "several exams in a row" and row["n_reports"] == 2 and pd.isna(row["confidence"])
+    assert row["evidence"] == "2 studies; each its own frame of reference; 10 min apart; CHEST, ABDOMEN: adjoining; each with its own report."
+
+
+def test_the_same_two_without_the_second_report_may_be_a_split_and_say_how_sure():
+    row = one_row(genuine(reports=("R1",)))
+    assert row["shape"] == "split" and row["confidence"] == 0.55 and "1 of 2 accession numbers reported" in row["evidence"]
+
+
+def test_parts_of_the_body_that_do_not_adjoin_hold_nothing_together():
+    row = one_row(genuine({"body_part_examined": "ANKLE"}, reports=()))
+    assert row["shape"] == "several exams in a row" and row["evidence"].endswith("CHEST, ANKLE: not adjoining; no report.")
+
+
+@pytest.mark.parametrize("other", [{"station_name": "CT2_DEMO"}, {"patient_id": "TEST200777"}, {"started_at": f"{DAY}09:35Z", "ended_at": f"{DAY}09:40Z"}])
+def test_another_station_or_patient_or_half_an_hour_is_no_case_at_all(other):
+    assert describe_splits(genuine(other, reports=()), site=SITE).empty
+
+
+def test_one_study_for_two_orders_is_a_group_case_with_a_report_for_each():
+    grouped = study("", "2.25.1", requested_accession_numbers="R1 R2")
+    row = one_row(department(orders=orders("R1", "R2"), studies=[grouped], reports=[report("R1", result_status="P", message_control_id="V0"), report("R1"), report("R2")]))
+    assert (row["shape"], row["accession_number"]) == ("group case", "R1 R2") and row[["n_studies", "n_orders", "n_reports"]].tolist() == [1, 2, 2]
+    assert row["evidence"] == "One study for 2 orders, as its Request Attributes say; each with its own report."
+
+
+def test_one_report_for_two_exams_apart_is_a_linked_report_and_its_first_version_no_second_one():
+    exams = [part(1, "09:00", "09:05", "HEAD"), part(2, "14:00", "14:05", "ABDOMEN", frame="2.25.98")]
+    reports = [*one_message("R1", control="V1", result_status="P"), *one_message("R1", "R2", control="V2")]
+    row = one_row(department(orders=orders("R1", "R2"), studies=exams, reports=reports))
+    assert (row["shape"], row["accession_number"], row["n_studies"], row["n_reports"]) == ("linked report", "R1 R2", 2, 1)
+    assert "295 min apart" in row["evidence"] and row["evidence"].endswith("one report for all.")
+
+
+def test_two_messages_that_reuse_a_control_id_are_two_reports():
+    reports = [{**r, "source_offset": n} for n, r in enumerate(one_message("R1", "R2"))]
+    exams = [part(1, "09:00", "09:05", "HEAD"), part(2, "14:00", "14:05", "ABDOMEN", frame="2.25.98")]
+    assert describe_splits(department(orders=orders("R1", "R2"), studies=exams, reports=reports), site=SITE).empty
+
+
+def test_a_report_that_names_an_order_without_images_is_linked_and_counts_its_order():
+    row = one_row(department(orders=orders("R1", "R2"), studies=[part(1, "09:00", "09:05", "HEAD")], reports=one_message("R1", "R2")))
+    assert (row["shape"], row["accession_number"], row["n_studies"], row["n_orders"]) == ("linked report", "R1 R2", 1, 2)
+
+
+def test_the_order_of_the_input_changes_no_case():
+    given = {"orders": orders("R1", "R2", "R3"), "studies": head_abdomen_pelvis(), "reports": one_message("R1", "R2", "R3")}
+    one, other = (describe_splits(department(**{k: v[::step] for k, v in given.items()}), site=SITE) for step in (1, -1))
+    pd.testing.assert_frame_equal(one, other)
+
+
+# Which series belong to which order
+
+def test_a_series_in_the_wrong_study_is_proposed_for_the_order_of_its_body_part():
+    dept = department(orders=orders("R1", "R2"), studies=head_abdomen_pelvis()[:2], series=[series(1), series(1, "ABDOMEN", at="09:04"), series(2, "PELVIS", at="09:08")])
+    table = propose_series(dept, "R1", site=SITE)
+    assert list(zip(table["body_part_examined"], table["proposed_accession_number"], table["procedure_name"])) == [
+        ("HEAD", "R1", "CT HEAD"), ("ABDOMEN", "R2", "CT ABDOMEN"), ("PELVIS", "R2", "CT ABDOMEN")]
+    assert table["reasons"].tolist() == ["HEAD fits CT HEAD; its study carries the number", "ABDOMEN fits CT ABDOMEN", "its study carries the number"]
+
+
+def test_each_series_of_a_group_case_goes_to_the_order_it_fits():
+    dept = department(orders=orders("R1", "R2"), studies=[study("", "2.25.1", requested_accession_numbers="R1 R2")],
+                      series=[{**series(1, body), "accession_number": "", "requested_accession_numbers": "R1 R2"} for body in ("HEAD", "ABDOMEN")])
+    assert proposed(dept, "2.25.1") == {"HEAD": "R1", "ABDOMEN": "R2"}
+
+
+def test_what_fits_two_orders_alike_is_not_clear_and_both_are_named():
+    both = [order(n, procedure_name="CT HEAD") for n in ("R1", "R2")]
+    dept = department(orders=both, studies=[study("", "2.25.1", requested_accession_numbers="R1 R2")], series=[{**series(1), "accession_number": "", "requested_accession_numbers": "R1 R2"}])
+    row = propose_series(dept, ["R2"], site=SITE).iloc[0]
+    assert row["proposed_accession_number"] == "" and row["reasons"] == "not clear: R1: HEAD fits CT HEAD | R2: HEAD fits CT HEAD"
+
+
+def test_a_schedule_that_only_one_order_fits_decides_between_like_orders():
+    both = [order("R1", procedure_name="CT HEAD"), order("R2", procedure_name="CT HEAD", scheduled_at=f"{DAY}14:00Z")]
+    dept = department(orders=both, studies=[study("", "2.25.1", requested_accession_numbers="R1 R2")], series=[{**series(1), "accession_number": ""}])
+    row = propose_series(dept, "R2", site=SITE).iloc[0]
+    assert (row["proposed_accession_number"], row["reasons"]) == ("R1", "HEAD fits CT HEAD; only its schedule is near")
+
+
+@pytest.mark.parametrize(("name", "more", "against"), [
+    ("CT KNEE", {}, "HEAD does not fit CT KNEE"), ("CT HEAD", {"modality": "MR"}, "MR is not CT"), ("CT HEAD LEFT", {"laterality": "R"}, "side R does not fit CT HEAD LEFT")])
+def test_a_contradiction_is_shown_and_never_outvoted(name, more, against):
+    dept = department(orders=[order("R1", procedure_name=name)], studies=[part(1, "09:00", "09:05", "HEAD")], series=[series(1, requested_accession_numbers="R1", **more)])
+    row = propose_series(dept, "R1", site=SITE).iloc[0]
+    assert row["proposed_accession_number"] == "" and row["reasons"].startswith("not clear: R1: Request Attributes name it alone") and against in row["reasons"]
+
+
+def test_another_order_of_the_patient_that_day_is_considered_and_a_cancelled_one_is_not():
+    dept = department(orders=[*orders("R1"), *orders("R2"), *orders("R3", is_cancelled=True)], studies=[part(1, "09:00", "09:05", "HEAD")], series=[series(1, "ABDOMEN"), series(1, "PELVIS")])
+    assert proposed(dept, "R1") == {"ABDOMEN": "R2", "PELVIS": ""}
+
+
+def test_a_study_without_any_order_keeps_its_series_without_a_proposal():
+    dept = department(studies=[part(1, "09:00", "09:05", "HEAD")], series=[series(1)])
+    assert propose_series(dept, "2.25.1", site=SITE)["reasons"].tolist() == ["not clear: no order"]
+
+
+def test_an_exam_that_is_not_there_is_named_with_the_nearest():
+    with pytest.raises(TableError, match=r"exams: 'R11' is no .* Did you mean"):
+        propose_series(department(studies=[part(1, "09:00", "09:05", "HEAD")]), "R11", site=SITE)
