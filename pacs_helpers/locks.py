@@ -20,7 +20,8 @@ def locked(path):
     try:
         yield
     finally:
-        os.close(descriptor)
+        with suppress(OSError):
+            os.close(descriptor)
         with suppress(OSError):
             lock.unlink(missing_ok=True)
 

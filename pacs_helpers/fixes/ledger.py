@@ -165,7 +165,8 @@ def _opened(path):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
-        os.close(descriptor)
+        with suppress(OSError):             # what is synced is recorded, and what is not was told before
+            os.close(descriptor)
 
 
 def _all_written(descriptor, data):
