@@ -11,6 +11,7 @@ from .analyses.turnaround import measure_backlog, measure_turnaround, summarize_
 from .department import Department, build_department, measure_period
 from .fixes.applied import apply_corrections, find_stale
 from .fixes.corrections import read_corrections, record_correction, undo_correction, verify_corrections
+from .fixes.drafts import draft_corrections, write_drafts
 from .fixes.rehearsal import rehearse
 from .milestones import best_events
 from .readers.account import ShareLost, show_rejected, summarize_account
@@ -40,7 +41,7 @@ __all__ = [
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "describe_splits", "propose_series", "measure_split_effect", "measure_findings", "summarize_throughput", "summarize_links",
     "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",
-    "rehearse",
+    "rehearse", "draft_corrections", "write_drafts",
     "plot_turnaround", "plot_turnaround_by", "plot_backlog", "plot_findings", "plot_throughput", "plot_exam", "plot_series", "explain_gaps", "explore_message",
     "FixBench", "ExamCaseFile", "write_briefing",
 ]

@@ -15,6 +15,7 @@ FINDING_CODES = ("U01", "U02", "U03", "U04", "U05a", "U05b", "U05c", "U05d", "U0
 OWNERS = ("technologist", "modality service", "interface team", "registration", "radiologist", "network",
           "PACS administrator", "RIS", "scheduling", "vendor", "nobody")
 NOT_IMAGES = ("SR", "KO", "PR", "SEG", "DOC")       # modalities of what is stored beside images
+DRAFT_SYSTEMS = ("hl7", "dcmodify", "orthanc", "work_order")
 LANES = ("patient", "order", "dicom", "network", "report", "acknowledgment")
 
 _WHERE = {"source_file": (TEXT, "file the row was read from"), "source_offset": (COUNT, "byte where it starts there")}
@@ -198,6 +199,11 @@ FINDINGS = {
 CANDIDATES = {
     "finding_id": (TEXT, "finding"), "candidate_accession_number": (TEXT, "exam"), "candidate_study_instance_uid": (TEXT, "study"),
     "score": (MEASURE, "0..1"), "reasons": (TEXT, "what agrees and what does not"),
+}
+DRAFTS = {
+    "finding_id": (TEXT, "finding it began with"), "correction_id": (TEXT, "decision in the ledger"), "system": (DRAFT_SYSTEMS, "what it is for"),
+    "step": (COUNT, "1..n within the correction, the order to go in"), "title": (TEXT, "what it is, and that it is a draft; of a work order `desk: subject`"),
+    "text": (TEXT, "what a person would send or run; empty where none would be safe"), "warning": (TEXT, "why to look twice, empty when nothing is known"),
 }
 REHEARSAL = {
     "seq": (COUNT, "of the decision"), "correction_id": (TEXT, "decision in the ledger"), "finding_id": (TEXT, "finding it began with"), "kind": (TEXT, "of correction"),

@@ -10,6 +10,7 @@ from .schemas import (  # noqa: F401  the schemas are read from here by every ot
     BACKLOG,
     CANDIDATES,
     COUNT,
+    DRAFTS,
     EVENTS,
     EXAMS,
     FINDINGS,

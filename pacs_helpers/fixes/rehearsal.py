@@ -9,15 +9,16 @@ from .corrections import read_corrections, split_study_uid
 _STALE = "stale: the target or its old value is not in these traces any more; look at the finding again"
 
 
-def rehearse(dept, ledger, *, instances=None):
+def rehearse(dept, ledger, *, site=None, instances=None):
     """REHEARSAL of the standing decisions, in their order, each on what those before it left.
 
-    Counts are of what moves, and of where it goes before and after: a person, an exam or a study. With `instances`, the table of
-    `read_headers`, SOP Instance UIDs that are on both sides are found; without it only those that the studies of two patients share.
+    Counts are of what moves, and of where it goes before and after: a person, an exam or a study. With `site`, an accession number is
+    known however it is spelled. With `instances`, the table of `read_headers`, SOP Instance UIDs that are on both sides are found;
+    without it only those that the studies of two patients share.
     """
     rows = []
     for decision, before, after in walk_decisions(dept, ledger):
-        against = list(_collisions(decision, before, after, instances))
+        against = list(_collisions(decision, before, after, site, instances))
         counts = _counts(decision, before, after or before)
         rows.append({"seq": decision["seq"], "correction_id": decision["id"], "finding_id": decision["finding_id"], "kind": decision["kind"], **counts,
                      "collisions": "; ".join(dict.fromkeys(against)), "is_safe": not against})
@@ -64,12 +65,14 @@ def _sum(counts):
     return counts.sum(min_count=1) if len(counts) else 0
 
 
-def _collisions(decision, before, after, instances):
+def _collisions(decision, before, after, site, instances):
     if after is None:
         yield _STALE
         return
     if decision["kind"] == "dismiss":
         return
+    if decision["old"] == decision["new"] and decision["kind"] in ("patient_id", "link"):
+        yield "the new value is the old one: nothing would change"
     studies, series, reports = _moved(decision, before)
     for name in ("series", "studies"):
         if getattr(before, name)["n_instances"].sum() != getattr(after, name)["n_instances"].sum():
@@ -77,7 +80,7 @@ def _collisions(decision, before, after, instances):
     if decision["kind"] == "patient_id":
         yield from _other_person(decision, before, [*studies.to_dict("records"), *reports.to_dict("records")])
     elif decision["kind"] in ("link", "split", "merge"):
-        yield from _other_exam(decision, before, studies, reports)
+        yield from _other_exam(decision, before, reports, site)
     if decision["kind"] in ("merge", "merge_series"):
         stays = decision["new"] if decision["kind"] == "merge_series" else decision["target"].split()[0]
         yield from _two_studies(before, studies, stays, _sops(instances, studies, series, decision))
@@ -102,18 +105,24 @@ def _other_person(decision, before, moved):
             yield f"{new} is known under another name than stands in what moves"
 
 
-def _other_exam(decision, before, studies, reports):
+def of_exam(table, number, site):
+    """The rows of an exam, its accession number spelled in any of the site's ways; none for an empty number."""
+    clean = site.clean_accession if site else str
+    return table[(table["accession_number"] != "") & (table["accession_number"].map(clean) == clean(number))]
+
+
+def _other_exam(decision, before, reports, site):
     new, targets = decision["new"], decision["target"].split()
     merged = merged_ids(before.patients)
     own_studies = before.studies[before.studies["study_instance_uid"].isin(targets)]
     own = {merged.get(i, i) for table in (own_studies, reports) for i in table["patient_id"]} - {""}
-    other_studies = before.studies[(before.studies["accession_number"] == new) & ~before.studies["study_instance_uid"].isin(targets)]
-    other_reports = before.reports[(before.reports["accession_number"] == new) & ~before.reports["message_control_id"].isin(targets)]
-    orders = before.orders[before.orders["accession_number"] == new]
+    orders, other_studies, other_reports = (of_exam(table, new, site) for table in (before.orders, before.studies, before.reports))
+    other_studies = other_studies[~other_studies["study_instance_uid"].isin(targets)]
+    other_reports = other_reports[~other_reports["message_control_id"].isin(targets)]
     strangers = {merged.get(i, i) for table in (orders, other_studies, other_reports) for i in table["patient_id"]} - own - {""}
     if len(own) > 1:
         yield f"what moves carries several patient IDs: {', '.join(sorted(own))}"
-    if own and strangers and new:
+    if own and strangers:
         yield f"exam {new} is known with another patient ID: {', '.join(sorted(strangers))}"
     if orders["is_cancelled"].any():
         yield f"the order of exam {new} is cancelled"

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from pacs_helpers import Site
 from pacs_helpers.fixes.corrections import record_correction
 from pacs_helpers.fixes.rehearsal import rehearse
 from pacs_helpers.tables import INSTANCES, conform
@@ -137,3 +138,14 @@ def test_a_dismissal_moves_nothing_and_is_safe(ledger):
     decide(ledger, kind="dismiss", target="U04-1", new="", reason="NO_PARTNER")
     got = only(rehearse(department(studies=[study()]), ledger))
     assert got[["n_studies", "n_instances", "n_reports"]].tolist() == [0, 0, 0] and got["is_safe"]
+
+
+def test_an_exam_of_another_patient_is_found_however_its_number_is_spelled(ledger):
+    dept = department(orders=[order("NS-01001", **OTHER)], studies=[study("R9")])
+    decide(ledger, new="1001")
+    assert only(rehearse(dept, ledger))["is_safe"] and not only(rehearse(dept, ledger, site=Site(time_zone="UTC", strip_prefixes=("NS-",))))["is_safe"]
+
+
+def test_a_decision_that_changes_nothing_says_so(ledger):
+    decide(ledger, old="R1001", new="R1001")
+    assert "nothing would change" in only(rehearse(department(orders=[order()], studies=[study()]), ledger))["collisions"]

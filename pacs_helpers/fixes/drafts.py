@@ -1,0 +1,211 @@
+"""Drafts of what a decision asks of other systems: for a person to read, complete and send. Nothing is ever sent from here."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from ..site import require_site
+from ..tables import DRAFTS, TableError, conform, require_columns
+from .applied import known_person
+from .archivedrafts import NotDrafted, as_shell, dcmodify_script, orthanc_calls
+from .corrections import REASONS, split_study_uid
+from .hl7drafts import Envelope, accession_field, merge_message, order_message, result_message, update_message
+from .rehearsal import of_exam, rehearse, walk_decisions
+
+LONGEST = {"patient_id": 64, "accession_number": 16}           # LO and SH, PS3.5 table 6.2-1
+# The desk where a fault began, and what it is asked, so that it does not come back.
+CAUSES = {
+    "TYPED_WRONG": ("technologist", "a number was typed by hand. Please take patients from the worklist, and leave the images at the device as they are: the archive is corrected"),
+    "WRONG_PICK": ("technologist", "another line of the worklist was picked. Please compare name, birth date and accession number first, and leave the images at the device as they are"),
+    "ID_FORMAT": ("interface team", "one number is written in two ways. Please map them to one form where they come from"),
+    "MERGED": ("interface team", "registration merged two identities and not every system followed. Please see where the merge (A40) stopped"),
+    "IDENTITY_CONFIRMED": ("registration", "please confirm that the temporary identity and this patient are one person, before the archive is changed"),
+    "SPLIT_BY_DEVICE": ("modality service", "the device made several studies of one exam. Please look for the protocol or the re-registration that does it"),
+    "TWO_EXAMS": ("technologist", "two exams were stored as one study. Please close an exam at the device before the next begins"),
+    "REPORT_MISFILED": ("radiologist", "a report was filed under another exam. Please check that it now stands where it belongs, and tell the referrer if it was read"),
+    "TEST": ("modality service", "test images reached the archive. Please send them to the test archive, or use the agreed test patients"),
+}
+DESKS = {"U02": "radiologist", "U03": "technologist", "U05e": "technologist", "U06": "technologist", "U07": "technologist", "U08": "modality service", "U10": "modality service",
+         "U11": "vendor", "U13": "network", "U15": "modality service", "U16": "modality service", "U18": "interface team",
+         **dict.fromkeys(("U05c", "U05d", "U12", "U17"), "registration")}      # else the RIS
+
+
+def draft_corrections(dept, ledger, *, site):
+    """DRAFTS of the standing decisions, in their order: HL7 messages, dcmodify scripts, Orthanc calls and work orders.
+
+    `dept` is the department as the traces tell, without corrections applied. Each correction's drafts follow on what those before it did.
+    What `rehearse` finds against a decision is the `warning` of all its drafts. A decision that is stale has a work order only.
+    """
+    require_site(site)
+    rows, warned, renamed = [], dict(rehearse(dept, ledger, site=site)[["correction_id", "collisions"]].values.tolist()), {}
+    for decision, before, after in walk_decisions(dept, ledger):
+        uids = {*decision["target"].split(), decision["new"]}
+        doubts = [warned[decision["id"]], *_doubts(decision), *(f"carry out correction {renamed[u][:8]} first, read the archive again and draft again: it renames series" for u in uids & {*renamed})]
+        drafts = [_order("PACS administrator", "look again at a decision", decision, warned[decision["id"]])] if after is None else _drafts(decision, before, after, site)
+        if decision["kind"] not in ("patient_id", "dismiss"):
+            renamed |= dict.fromkeys(uids & {*dept.studies["study_instance_uid"]}, decision["id"])
+        for step, (system, title, text, *own) in enumerate(drafts, 1):
+            rows.append({"finding_id": decision["finding_id"], "correction_id": decision["id"], "system": system, "step": step, "title": title, "text": text,
+                         "warning": "; ".join(dict.fromkeys(d for d in [*doubts, *own] if d))})
+    return conform(rows, DRAFTS)
+
+
+def _doubts(decision):
+    new, column = decision["new"].partition("^")[0], "patient_id" if decision["kind"] == "patient_id" else "accession_number"
+    if decision["kind"] in ("patient_id", "link", "split", "merge") and (len(new) > LONGEST[column] or "\\" in new or not new.isprintable()):
+        yield f"the new value is longer than the {LONGEST[column]} characters DICOM allows, or holds a character it does not"
+
+
+def _drafts(decision, before, after, site):
+    studies = before.studies[before.studies["study_instance_uid"].isin(decision["target"].split())].to_dict("records")
+    reports = before.reports[before.reports["message_control_id"].isin(decision["target"].split())].to_dict("records")
+    if decision["kind"] == "dismiss":
+        return _work_orders(decision, before, studies, reports, site)
+    envelope = Envelope(site, pd.Timestamp(decision["decided_at"]), decision["id"], accession_field(before, site))
+    return [*_messages(decision, before, after, studies, reports, envelope), *(_archive_drafts(decision, before, after) if studies else []),
+            *_work_orders(decision, before, studies, reports, site)]
+
+
+def _messages(decision, before, after, studies, reports, envelope):
+    kind, new = decision["kind"], decision["new"]
+    draft = "draft, MSH-11 is T"
+    if reports:
+        last = {**reports[-1], "message_control_id": decision["target"]}
+        moved = after.reports[after.reports["message_control_id"].isin(decision["target"].split())].iloc[-1].to_dict()
+        number = last["accession_number"] if kind == "patient_id" else new
+        if kind == "patient_id" or last["accession_number"]:
+            yield "hl7", f"ORU^R01 that withdraws the report where it does not belong ({draft})", result_message(last, last["accession_number"], "", envelope, is_withdrawn=True)
+        if kind != "unlink":
+            text = result_message({**moved, "message_control_id": decision["target"]}, number, moved["study_instance_uid"], envelope, is_withdrawn=False)
+            yield "hl7", f"ORU^R01 at its right place, without its text ({draft})", text, f"put the OBX segments of message {decision['target']} in before it is sent"
+    if kind == "patient_id" and studies:
+        yield from _identity_messages(decision, before, studies[0], envelope, draft)
+    if kind in ("link", "split", "merge") and studies and new:
+        uid = split_study_uid(decision["target"], decision["series"]) if kind == "split" else decision["target"].split()[0]
+        orders = of_exam(before.orders, new, envelope.site).to_dict("records")
+        order = orders[-1] if orders else {**after.studies[after.studies["study_instance_uid"] == uid].iloc[0].to_dict(), "procedure_name": studies[0]["study_description"]}
+        words = "ties the order to its study" if orders else "places the order that is missing"
+        yield "hl7", f"ORM^O01 that {words} ({draft})", order_message(order, order["accession_number"], uid, envelope, control="XO" if orders else "NW")
+
+
+def _identity_messages(decision, before, study, envelope, draft):
+    known = known_person(before, decision["new"])
+    if not known:
+        return
+    told = pd.concat([before.patients, before.orders])
+    issuers = told.loc[(told["patient_id"] == decision["new"]) & (told["issuer_of_patient_id"] != ""), "issuer_of_patient_id"].tolist()
+    person = {"patient_id": decision["new"], "issuer_of_patient_id": [study["issuer_of_patient_id"], *issuers][-1], **known}
+    if decision["reason"] in ("MERGED", "IDENTITY_CONFIRMED") and decision["old"] not in ("", decision["new"]):
+        text = merge_message(person, {**study, "patient_id": decision["old"]}, envelope)
+        yield "hl7", f"ADT^A40 that merges the old ID ({draft})", text, "an A40 moves everything of the old ID: only registration may decide it"
+    elif any(known[c] not in ("", study[c]) for c in known):
+        yield "hl7", f"ADT^A08 with who the patient is ({draft})", update_message(person, envelope)
+
+
+def _archive_drafts(decision, before, after):
+    kind = decision["kind"]
+    if kind in ("patient_id", "link", "unlink"):
+        yield _attempt("dcmodify", "dcmodify on copies of the study's files (draft)", lambda: dcmodify_script(decision, before, after))
+    yield _attempt("orthanc", f"Orthanc calls that {'join' if kind.startswith('merge') else 'store corrected'} images beside the old, count, and delete last (draft)",
+                   lambda: json.dumps(dict(zip(("calls", "then_delete"), orthanc_calls(decision, before, after))), ensure_ascii=False, indent=1))
+
+
+def _attempt(system, title, draft):
+    try:
+        return system, title, draft()
+    except NotDrafted as why:
+        return system, f"no {title}", "", str(why)
+
+
+def _work_orders(decision, before, studies, reports, site):
+    """What the RIS is asked to do, and the desk where it began to look at."""
+    kind, old, new = decision["kind"], decision["old"], decision["new"]
+    desk = DESKS.get(decision["finding_id"].partition("-")[0], "RIS")
+    others = [n for n in old.split() if n != new] if kind == "merge" else []
+    has_order = len(of_exam(before.orders, new, site)) > 0
+    images = f"images of study {decision['target']}"
+    asks = {
+        "patient_id": f"please move the report of message {decision['target']} from patient {old or '(none)'} to patient {new}" if reports else "",
+        "link": f"please move the report of message {decision['target']} from exam {old or '(none)'} to exam {new}" if reports else
+                f"the {images} belong to exam {new}. Please " + ("set it to performed" if has_order else "place its order: the archive holds the images, no order was sent"),
+        "unlink": f"please take the report of message {decision['target']} off exam {old}" if reports else f"the {images} are not of exam {old}. Please set it back if no others are",
+        "split": f"a part of the {images} is exam {new}. Please " + ("set it to performed" if has_order else "place its order: the archive holds the images, no order was sent"),
+        "merge": f"exam {new} is one study. Please cancel or link what stands for the same exam: {', '.join(others)}" if others else "",
+    }
+    if asks.get(kind):
+        yield _order("RIS", {"link": "put an exam right", "unlink": "take something off an exam", "split": "two exams in one study", "merge": "one exam in several orders"}.get(kind, "move a report"),
+                     decision, asks[kind])
+    if decision["reason"] == "NOT_HERE":
+        yield _order(desk, "a finding for your desk", decision, "this was looked at and belongs to you. Please take it on, and say when it is done")
+    elif decision["reason"] in CAUSES:
+        yield _order(CAUSES[decision["reason"]][0], "for your attention", decision, CAUSES[decision["reason"]][1])
+
+
+def _order(desk, subject, decision, ask):
+    evidence = decision["evidence"].strip().rstrip(".") or f"reviewed: {REASONS.get(decision['reason'], decision['reason'])}"
+    note = f" Note: {decision['text'].strip().rstrip('.')}." if decision["text"].strip() else ""
+    text = (f"Dear colleagues, {ask}. What we saw: {evidence}.{note} Decided by {decision['user']} on {decision['decided_at'][:10]}, correction "
+            f"{decision['id'][:8]}. Nothing was changed in your system. Thank you.")
+    return "work_order", f"{desk}: {subject}", text
+
+
+def write_drafts(drafts, folder):
+    """The paths of the files written to a new folder, each readable by its owner alone: .hl7, .sh, .json, work_orders.csv, and index.txt that says what is what.
+
+    `0001-1-...` counts corrections and their steps. Of an Orthanc draft the deleting is a script of its own. A script with a warning asks for LOOKED_TWICE=yes.
+    """
+    require_columns(drafts, DRAFTS, "drafts")
+    folder = Path(folder)
+    if folder.is_symlink() or folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TableError("folder: name one that is new or empty; drafts of another day are not mixed in or overwritten.")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    numbers, files, index = {correction: f"{n:04}" for n, correction in enumerate(dict.fromkeys(drafts["correction_id"]), 1)}, {}, []
+    sheet = io.StringIO()
+    orders = csv.writer(sheet)
+    orders.writerow(["desk", "subject", "message", "warning", "finding_id", "correction_id"])
+    for row in drafts.to_dict("records"):
+        name, title = f"{numbers[row['correction_id']]}-{row['step']}-{row['system']}", _on_one_line(row["title"] + (f". LOOK TWICE: {row['warning']}" if row["warning"] else ""))
+        index.append(f"{name}: {title}\n")
+        files |= _files_of(row, name, title)
+        if row["system"] == "work_order":
+            desk, _, subject = row["title"].partition(": ")
+            orders.writerow([_guarded(cell) for cell in (desk, subject, row["text"], row["warning"], row["finding_id"], row["correction_id"])])
+    return [_write(folder / name, text) for name, text in {**files, "work_orders.csv": sheet.getvalue(), "index.txt": "".join(index)}.items()]
+
+
+def _files_of(row, name, title):
+    """`{file name: text}` of one draft."""
+    if not row["text"] or row["system"] == "work_order":
+        return {}
+    if row["system"] == "hl7":
+        return {f"{name}.hl7": row["text"]}
+    if row["system"] == "dcmodify":
+        return {f"{name}.sh": _headed(row["text"], title, row["warning"])}
+    both = json.loads(row["text"])
+    return {f"{name}.json": row["text"] + "\n", f"{name}.sh": _headed(as_shell(both["calls"]), title, row["warning"]),
+            f"{name}-delete.sh": _headed(as_shell(both["then_delete"]), f"the last step, once {name}.sh has said done; {title}", row["warning"])}
+
+
+def _headed(script, title, warning):
+    lines = ["#!/bin/sh", f"# DRAFT: {title}", "# Nothing has been sent. Read it before it is run; it stops at the first thing that is not as expected.", "set -eu", "umask 077"]
+    again = ['[ "${LOOKED_TWICE:-}" = yes ] || { echo "stopped: read the warning at the top; if all is right, set LOOKED_TWICE=yes" >&2; exit 1; }'] if warning else []
+    return "\n".join([*lines, *again, script])
+
+
+def _on_one_line(text):
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _guarded(cell):
+    """A spreadsheet takes a cell that begins so for a formula."""
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def _write(path, text):
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600), "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+    return path
