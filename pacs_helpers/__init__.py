@@ -1,7 +1,7 @@
 """PACS workbook: DICOM headers, DICOM network logs and HL7 v2 logs as tables, findings and fixes."""
 
 from .acknowledgments import pair_acknowledgments
-from .analyses.links import link_exams, links_table
+from .analyses.links import link_exams, links_table, summarize_matching
 from .analyses.matching import find_mismatches, rank_candidates
 from .analyses.measures import measure_findings, measure_split_effect
 from .analyses.network import summarize_links, summarize_throughput
@@ -39,7 +39,8 @@ __all__ = [
     "summarize_account", "show_rejected", "Store", "update_store", "read_store",
     "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
-    "find_mismatches", "rank_candidates", "link_exams", "links_table", "describe_splits", "propose_series", "measure_split_effect", "measure_findings", "summarize_throughput", "summarize_links",
+    "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_matching",
+    "describe_splits", "propose_series", "measure_split_effect", "measure_findings", "summarize_throughput", "summarize_links",
     "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",
     "rehearse", "draft_corrections", "write_drafts",
     "plot_turnaround", "plot_turnaround_by", "plot_backlog", "plot_findings", "plot_throughput", "plot_exam", "plot_series", "explain_gaps", "explore_message",

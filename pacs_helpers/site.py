@@ -109,7 +109,7 @@ class Site:
 
         Leading zeros go when `ignore_leading_zeros`. Only for comparing: it is never shown or written.
         """
-        text = re.sub(r"\s+", "", value).upper()
+        text = "".join(value.split()).upper()
         for prefix in self.strip_prefixes:
             text = text.removeprefix(prefix.upper())
         text = text[:SH_LENGTH]

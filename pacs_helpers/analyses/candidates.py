@@ -1,136 +1,187 @@
 """Possible partners of what has none, with a score and the reasons in words."""
 
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
 import pandas as pd
-from rapidfuzz import process
-from rapidfuzz.distance import OSA
 
 from ..tables import CANDIDATES, conform
-from .anatomy import modalities_conflict, regions_conflict, regions_of, side_of
+from .anatomy import modalities_conflict
+from .evidence import FIELDS, NOT_TOLD, compare_pairs, hours_apart
 from .identity import MAX_TYPO, edits, plain_id, same_birth_date, same_name
-from .links import LEVELS
+from .links import LEVELS, Links
+from .weights import IN_POOL, SAME_EXAM, SAME_PERSON, STRANGERS, Habits, certain_pairs, learn_habits, learn_weights, log_likelihoods
 
 MOST = 5
-LEAST_SCORE = 0.25
+LEAST_SCORE = 0.02
 SUREST = 0.97          # a guess is never as sure as a number that is equal
-STRONG_SCORE, STRONG_LEAD = 0.7, 0.15
+STRONG_SCORE = 0.8
+CROWD = 200            # a birth date or a name that more share is a placeholder: only with the day
 
 
-def score_pair(item, study, merged, site, *, when, taken):
-    """`(score 0..1, reasons)` for an order or report against a study. `taken`: the study already has a partner of that kind."""
-    points, reasons = 0.0, []
+class Scorer(NamedTuple):
+    """What a site's certain matches taught about orders, or about reports: see `learn_scorer`."""
 
-    def add(worth, words):
-        nonlocal points
-        points += worth
-        reasons.append(words)
-
-    _score_person(item, study, merged, add)
-    _score_accession(item, study, site, add)
-    if item["modality"] and study["modality"]:
-        clash = modalities_conflict(item["modality"], study["modality"])
-        add(-0.25 if clash else 0.12, f"modality {item['modality']} against {study['modality']}" if clash else "same modality")
-    wanted, seen = regions_of(item["procedure_name"], item["modality"]), regions_of(study["body_part_examined"] or study["study_description"], study["modality"])
-    if wanted and seen:
-        clash = regions_conflict(wanted, seen)
-        add(-0.25 if clash else 0.1, "another body region" if clash else "body region fits")
-    sides = side_of(item["procedure_name"]), side_of(study["laterality"]) or side_of(study["study_description"])
-    if all(sides):
-        add(0.03 if sides[0] == sides[1] else -0.2, "same side" if sides[0] == sides[1] else "other side")
-    _score_time(item[when], study, add)
-    if taken:
-        add(-0.3, "already has a partner of its own")
-    return max(0.0, min(SUREST, points)), "; ".join(reasons)
+    links: Links
+    kind: str
+    habits: Habits
+    table: dict
 
 
-def _score_person(item, study, merged, add):
-    one, other = (merged.get(p["patient_id"], p["patient_id"]) for p in (item, study))
-    if one and other:
-        if one == other:
-            add(0.3, "same patient ID")
-        elif plain_id(one) == plain_id(other):
-            add(0.27, "patient ID equal but for its spelling")
-        elif edits(one, other) <= MAX_TYPO:
-            add(0.2, f"patient ID differs in {edits(one, other)} character(s)")
-        else:
-            add(-0.1, "another patient ID")
-    if item["patient_name"] and study["patient_name"]:
-        alike = same_name(item["patient_name"], study["patient_name"])
-        add(0.15 if alike else -0.1, "name agrees" if alike else "another name")
-    if item["patient_birth_date"] and study["patient_birth_date"]:
-        alike = same_birth_date(item["patient_birth_date"], study["patient_birth_date"])
-        add(0.1 if alike else -0.15, "birth date agrees" if alike else "another birth date")
+def learn_scorer(links, kind):
+    """The Scorer of "order" or "report" against studies."""
+    items, of_item = (links.orders, links.of_order) if kind == "order" else (links.reports, links.of_report)
+    pairs = certain_pairs(of_item)
+    habits = learn_habits(items, links.studies, pairs)
+    sample = _training_pairs(items, of_item, pairs, links)
+    levels = compare_pairs(items, links.studies, sample[:2], links, habits, NOT_TOLD)
+    # What was linked by its accession number says nothing about how often those are damaged.
+    levels[sample[2] == SAME_EXAM, list(FIELDS).index("accession")] = NOT_TOLD
+    return Scorer(links, kind, habits, learn_weights(levels, sample[2]))
 
 
-def _score_accession(item, study, site, add):
-    one, other = (site.clean_accession(x["accession_number"]) for x in (item, study))
-    if one and other:
-        n = edits(one, other)
-        if n == 0:
-            add(0.2, "same accession number")
-        elif n <= MAX_TYPO:
-            add(0.13, f"accession number differs in {n} character{'s' if n > 1 else ''}")
+def _training_pairs(items, of_item, pairs, links):
+    """`(item positions, study positions, classes)`: certain matches, other exams of the same people, strangers, and the near misses of what has no partner."""
+    by_patient = defaultdict(list)
+    for i, s in zip(*(side.tolist() for side in pairs)):
+        if items[i]["patient_id"]:
+            by_patient[items[i]["patient_id"]].append((i, s))
+    others = [(some[k][0], some[k - 1][1]) for some in by_patient.values() for k in range(len(some)) if len(some) > 1]
+    strangers = np.roll(pairs[1], len(pairs[1]) // 2 + 1)
+    open_ = [i for i, (level, _) in enumerate(of_item) if level == "none"]
+    near = _near_pairs(items, open_[::max(1, len(open_) // 1000)], links.studies, links)
+    different = items.column("patient_id")[pairs[0]] != links.studies.column("patient_id")[strangers]
+    parts = [(*pairs, SAME_EXAM), (*(np.array(side, dtype=np.int64) for side in zip(*others)), SAME_PERSON) if others else None,
+             (pairs[0][different], strangers[different], STRANGERS), (*near, NOT_TOLD)]
+    parts = [part for part in parts if part]
+    return tuple(np.concatenate(side) for side in (*zip(*(part[:2] for part in parts)), [np.full(len(part[0]), part[2]) for part in parts]))
 
 
-def _score_time(at, study, add):
-    start = study["started_at"] if pd.notna(study["started_at"]) else study["study_at"]
-    if pd.isna(at) or pd.isna(start):
-        return
-    hours = abs((start - at).total_seconds()) / 3600
-    words = f"{hours * 60:.0f} min apart" if hours < 3 else f"{hours:.0f} h apart" if hours < 72 else f"{hours / 24:.0f} days apart"
-    add(0.15 if hours <= 1 else 0.1 if hours <= 12 else 0.02 if hours <= 48 else -0.2, words)
+def score_candidates(scorer, positions, *, of_study=False):
+    """`{position: [(score 0..1, reasons, position of the candidate)]}`, best first, at most 5, for orders or reports, or with `of_study` for studies.
 
-
-def candidate_studies(item, links, site, *, of, when):
-    """`[(score, reasons, study position)]` for an order or report, best first, at most 5. `of` is links.orders_of or links.reports_of."""
-    near = _near(item, links.study_pool, links.merged, site)
-    return _best((*score_pair(item, links.studies[s], links.merged, site, when=when, taken=bool(of.get(s))), s) for s in near)
-
-
-def candidate_orders(study, links, site):
-    """`[(score, reasons, order position)]` for a study, best first, at most 5."""
-    scored = []
-    for i in _near(study, links.order_pool, links.merged, site):
-        when = "scheduled_at" if pd.notna(links.orders[i]["scheduled_at"]) else "ordered_at"
-        scored.append((*score_pair(links.orders[i], study, links.merged, site, when=when, taken=bool(links.of_order[i][1])), i))
-    return _best(scored)
-
-
-def _near(item, pool, merged, site):
-    """Positions worth scoring: an id or accession number within a typo, or the same birth date."""
-    found = set(pool.by_birth_date.get(item["patient_birth_date"], []))
-    wanted = plain_id(merged.get(item["patient_id"], item["patient_id"])), site.clean_accession(item["accession_number"])
-    for value, choices in zip(wanted, (pool.ids, pool.accessions)):
-        if len(value) > MAX_TYPO:
-            found |= {i for _, _, i in process.extract(value, choices, scorer=OSA.distance, score_cutoff=MAX_TYPO, limit=None)}
+    A score is the chance that the candidate is the partner, the other candidates and the case that there is none considered.
+    """
+    links = scorer.links
+    items, of_item, taken_by = (links.orders, links.of_order, links.orders_of) if scorer.kind == "order" else (links.reports, links.of_report, links.reports_of)
+    if of_study:
+        studies, items_at = _near_pairs(links.studies, positions, items, links)
+        pairs, taken = (items_at, studies), [bool(of_item[i][1]) for i in items_at.tolist()]
+    else:
+        pairs = _near_pairs(items, positions, links.studies, links)
+        taken = [bool(taken_by.get(s)) for s in pairs[1].tolist()]
+    levels = compare_pairs(items, links.studies, pairs, links, scorer.habits, np.array(taken, dtype=np.int8))
+    asked, offered = pairs[::-1] if of_study else pairs
+    scores = _chances(log_likelihoods(levels, scorer.table), asked, len(items if of_study else links.studies), links)
+    hours, found = hours_apart(items, links.studies, pairs), defaultdict(list)
+    for k in np.lexsort((offered, -scores, asked)).tolist():
+        mine = found[int(asked[k])]
+        if scores[k] >= LEAST_SCORE and len(mine) < MOST:
+            mine.append((min(SUREST, float(scores[k])), _reasons(levels[k], hours[k]), int(offered[k])))
     return found
 
 
-def _best(scored):
-    return sorted((c for c in scored if c[0] >= LEAST_SCORE), key=lambda c: (-c[0], c[2]))[:MOST]
+def _chances(logs, asked, n, links):
+    """The chance of each pair, among all pairs that ask for the same partner and the case that the partner is not here."""
+    other_exams = min(1.0, max(0.0, len(links.studies) / max(1, len(links.orders_by_patient)) - 1) / max(1, n))
+    against = other_exams * np.exp(logs[:, SAME_PERSON]) + (1 - other_exams) * np.exp(logs[:, STRANGERS])
+    odds = IN_POOL / max(1, n) * np.exp(logs[:, SAME_EXAM]) / against
+    return odds / (1 - IN_POOL + np.bincount(asked, odds, asked.max() + 1 if len(asked) else 0)[asked])
 
 
-def strong_candidate(report, links, site):
-    """`(score, reasons, study position)` of the one study an unlinked report was surely meant for, or None.
+def _reasons(levels, hours):
+    """What agrees and what does not, in words."""
+    words = []
+    for level, (field, (texts, *_)) in zip(levels.tolist(), FIELDS.items()):
+        if level != NOT_TOLD and not (field == "taken" and level == 0):
+            words.append(_apart(hours) if field == "time" else texts[level])
+    return "; ".join(words)
+
+
+def _apart(hours):
+    late = "after" if hours >= 0 else "before"
+    hours = abs(hours)
+    return f"{hours * 60:.0f} min {late} it was due" if hours < 3 else f"{hours:.0f} h {late} it was due" if hours < 72 else f"{hours / 24:.0f} days {late} it was due"
+
+
+def _near_pairs(asked, positions, others, links):
+    """`(asked positions, other positions)` worth scoring: one birth date, a number within one edit, or one name on one day."""
+    positions = np.array(sorted(positions), dtype=np.int64)
+    found = [np.empty(0, dtype=np.int64)]
+    for keys_of in (_birth_dates, _names_and_days):
+        found.append(_joined(pd.Series(keys_of(asked)[positions], index=positions), pd.Series(keys_of(others)), asked, others))
+    for name, plain in (("patient_id", lambda pid: plain_id(links.merged.get(pid, pid))), ("accession_number", links.clean)):
+        mine = defaultdict(list)
+        for position, value in zip(positions.tolist(), asked.column(name)[positions]):
+            for spelling in _without_one(plain(value)):
+                mine[spelling].append(position)
+        theirs = defaultdict(list)
+        for position, value in enumerate(others.column(name)):
+            theirs[value].append(position)
+        hits = [(a, b) for value, places in theirs.items() for a in {a for spelling in _without_one(plain(value)) for a in mine.get(spelling, ())} for b in places]
+        if hits:
+            a, b = np.array(hits, dtype=np.int64).T
+            found.append(a * len(others) + b)
+    codes = np.unique(np.concatenate(found))
+    return codes // max(1, len(others)), codes % max(1, len(others))
+
+
+def _without_one(text):
+    """A number and all its spellings with one character less: two numbers share one when a keystroke or a swap lies between them."""
+    return {text, *(text[:k] + text[k + 1:] for k in range(len(text)))} if len(text) > MAX_TYPO else ()
+
+
+def _joined(mine, theirs, asked, others):
+    mine, theirs = mine[mine != ""], theirs[theirs != ""]
+    crowded = theirs.value_counts()
+    crowded = set(crowded.index[crowded > CROWD])
+    if crowded:
+        mine, theirs = (keys.where(~keys.isin(crowded), keys + _days(rows)[keys.index]) for keys, rows in ((mine, asked), (theirs, others)))
+    both = pd.merge(mine.rename("key").rename_axis("a").reset_index(), theirs.rename("key").rename_axis("b").reset_index(), on="key")
+    return both["a"].to_numpy(np.int64) * len(others) + both["b"].to_numpy(np.int64)
+
+
+def _birth_dates(rows):
+    return rows.column("patient_birth_date")
+
+
+def _names_and_days(rows):
+    names = np.array([" ".join(sorted(name.upper().replace("^", " ").split())) for name in rows.column("patient_name")], dtype=object)
+    return np.where(names != "", names + _days(rows), "").astype(object)
+
+
+def _days(rows):
+    at = next((rows.column(name) for name in ("scheduled_at", "observed_at", "started_at") if name in rows), None)
+    return np.array([" " + str(day) for day in at.astype("datetime64[D]")], dtype=object)
+
+
+def strong_candidates(links):
+    """`{report position: (score, reasons, study position)}` of the one study each unlinked report was surely meant for.
 
     No order carries the report's accession number, the numbers are at most two edits apart or one is missing, patient and modality agree,
-    the study has no report of its own, and no other study comes near.
+    the study has no report of its own, and no other report claims it.
     """
-    if site.clean_accession(report["accession_number"]) in links.orders_by_accession:
-        return None
-    found = candidate_studies(report, links, site, of=links.reports_of, when="observed_at")
-    if not found or found[0][0] < STRONG_SCORE or (len(found) > 1 and found[0][0] - found[1][0] < STRONG_LEAD):
-        return None
-    score, reasons, s = found[0]
+    left = [r for r, (level, _) in enumerate(links.of_report) if level == "none" and not links.reports[r]["is_duplicate"]
+            and links.clean(links.reports[r]["accession_number"]) not in links.orders_by_accession]
+    found = score_candidates(learn_scorer(links, "report"), left) if left else {}
+    sure = {r: hits[0] for r, hits in found.items() if hits and hits[0][0] >= STRONG_SCORE and _is_meant(links.reports[r], hits[0][2], links)}
+    claims = defaultdict(set)
+    for r, (_, _, s) in sure.items():
+        claims[s].add(links.clean(links.reports[r]["accession_number"]) or r)
+    return {r: hit for r, hit in sure.items() if len(claims[hit[2]]) == 1}
+
+
+def _is_meant(report, s, links):
     study = links.studies[s]
-    one, other = (site.clean_accession(x["accession_number"]) for x in (report, study))
+    one, other = (links.clean(x["accession_number"]) for x in (report, study))
     person = same_name(report["patient_name"], study["patient_name"]) and same_birth_date(report["patient_birth_date"], study["patient_birth_date"])
     typo = not one or not other or edits(one, other) <= MAX_TYPO
-    clash = modalities_conflict(report["modality"], study["modality"])
-    return None if links.reports_of.get(s) or not typo or not person or clash else (score, reasons, s)
+    return person and typo and not modalities_conflict(report["modality"], study["modality"]) and not links.reports_of.get(s)
 
 
-def candidates_table(finding_id, found, links, kind):
-    """CANDIDATES rows of one finding from `candidate_studies` (kind "study") or `candidate_orders` (kind "order")."""
+def candidates_rows(finding_id, found, links, kind):
+    """Rows of CANDIDATES of one finding from what `score_candidates` found; `kind` says whether the candidates are of kind study or order."""
     rows = []
     for score, reasons, position in found:
         study = links.studies[position] if kind == "study" else None
@@ -139,10 +190,55 @@ def candidates_table(finding_id, found, links, kind):
             accession = next((links.orders[o]["accession_number"] for o in links.orders_of.get(position, [])), "")
         uid = study["study_instance_uid"] if study else " ".join(links.studies[s]["study_instance_uid"] for s in links.of_order[position][1])
         rows.append({"finding_id": finding_id, "candidate_accession_number": accession, "candidate_study_instance_uid": uid, "score": round(score, 3), "reasons": reasons})
+    return rows
+
+
+def linked_candidate(finding_id, study, level, accession=None):
+    """The row of CANDIDATES of a partner that is already linked: its score is that of the ladder's level."""
+    return {"finding_id": finding_id, "candidate_accession_number": study["accession_number"] if accession is None else accession,
+            "candidate_study_instance_uid": study["study_instance_uid"], "score": LEVELS[level], "reasons": f"linked by {level}"}
+
+
+def rank_all(findings, links):
+    """CANDIDATES of findings, in their order."""
+    by_uid, of_message, of_number = (defaultdict(list) for _ in range(3))
+    for places, values in ((by_uid, links.studies.column("study_instance_uid")), (of_message, links.reports.column("message_control_id")), (of_number, links.orders.column("accession_number"))):
+        for position, value in enumerate(values):
+            places[value].append(position)
+    asked = {row["finding_id"]: _asked_by(row, links, by_uid, of_message, of_number) for row in findings}
+    scored = {kind: _score_kind(kind, sorted({position for k, position in asked.values() if k == kind}), links) for kind in ("study", "report", "order")}
+    rows = []
+    for finding in findings:
+        kind, position = asked[finding["finding_id"]]
+        if kind:
+            rows += candidates_rows(finding["finding_id"], scored[kind].get(position, []), links, "order" if kind == "study" else "study")
+        elif finding["code"] != "U02":
+            rows += _linked(finding, [s for uid in finding["study_instance_uid"].split() for s in by_uid.get(uid, [])], links)
     return conform(rows, CANDIDATES)
 
 
-def linked_candidate(finding_id, study, level):
-    """The CANDIDATES row of a partner that is already linked: its score is that of the ladder's level."""
-    return conform([{"finding_id": finding_id, "candidate_accession_number": study["accession_number"], "candidate_study_instance_uid": study["study_instance_uid"],
-                     "score": LEVELS[level], "reasons": f"linked by {level}"}], CANDIDATES)
+def _score_kind(kind, positions, links):
+    if not positions:
+        return {}
+    return score_candidates(learn_scorer(links, "report" if kind == "report" else "order"), positions, of_study=kind == "study")
+
+
+def _asked_by(finding, links, by_uid, of_message, of_number):
+    """`(kind, position)` of what a finding says has no partner: a study, a report or an order; else `("", -1)`."""
+    positions = [s for uid in finding["study_instance_uid"].split() for s in by_uid.get(uid, [])]
+    report = next((r for control in finding["message_control_id"].split() for r in of_message.get(control, [])), None)
+    if finding["code"] == "U01" and positions:
+        return "study", positions[0]
+    if report is not None and links.of_report[report][0] in ("none", "ambiguous"):
+        return "report", report
+    order = of_number.get(finding["accession_number"]) if finding["code"] == "U04" else None
+    return ("order", order[0]) if order else ("", -1)
+
+
+def _linked(finding, positions, links):
+    rows = []
+    for s in positions:
+        rows += [linked_candidate(finding["finding_id"], links.studies[s], links.of_order[o][0], links.orders[o]["accession_number"]) for o in links.orders_of.get(s, [])]
+        if not links.orders_of.get(s) and links.reports_of.get(s):
+            rows.append(linked_candidate(finding["finding_id"], links.studies[s], links.of_report[links.reports_of[s][0]][0]))
+    return [row for k, row in enumerate(rows) if row not in rows[:k]]

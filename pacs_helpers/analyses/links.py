@@ -1,35 +1,34 @@
 """Which study each order and each report belongs to, by the ladder: stop at the first level that hits, keep the level."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import pandas as pd
 
 from .anatomy import modalities_conflict
-from .identity import known_people, plain_id
+from .identity import MAX_TYPO, edits, known_people, plain_id, same_birth_date, same_name
+from .rows import Rows
 
-LEVELS = {"study UID": 1.0, "accession": 0.98, "cleaned accession": 0.95, "other number": 0.85, "patient and time": 0.6, "none": 0.0}
+LEVELS = {"study UID": 1.0, "accession": 0.98, "cleaned accession": 0.95, "other number": 0.85, "patient and time": 0.6, "ambiguous": 0.0, "none": 0.0}
+STATES = ("matched", "ambiguous", "no_key", "no_partner")
+_OTHER_NUMBERS = ("placer_order_number", "filler_order_number", "requested_procedure_id")
 WINDOW_HOURS = 12
 
 
-class Pool(NamedTuple):
-    """Records by what may point at one: merged patient ids, cleaned accession numbers, birth dates."""
-
-    ids: list
-    accessions: list
-    by_birth_date: dict
-
-
 class Links(NamedTuple):
-    """The department as plain records, and how they hang together.
+    """The department as Rows, and how they hang together.
 
-    `orders`, `reports`, `studies` are lists of dicts; `of_order[i]` and `of_report[i]` are `(level, [study positions])`;
-    `orders_of[s]` and `reports_of[s]` list the positions that hit study s. `merged` maps prior ids to surviving ones.
+    `of_order[i]` and `of_report[i]` are `(level, [study positions])`, `orders_of[s]` and `reports_of[s]` list the positions that hit study s.
+    `contested`: studies of several people under one number, none of whom is surely the order's or report's; `undecided`: `(item, position)`
+    of what patient and time could give to several. `merged` maps prior ids to surviving ones; an id that two issuers give to two people
+    reads `id^issuer`. `clean` is the site's clean_accession.
     """
 
-    studies: list
-    orders: list
-    reports: list
+    studies: Rows
+    orders: Rows
+    reports: Rows
     of_order: list
     of_report: list
     orders_of: dict
@@ -39,8 +38,9 @@ class Links(NamedTuple):
     orders_by_patient: dict
     merged: dict
     known: dict
-    study_pool: Pool
-    order_pool: Pool
+    contested: set
+    undecided: set
+    clean: Callable
 
 
 def merged_ids(patients):
@@ -59,102 +59,174 @@ def merged_ids(patients):
 
 
 def link_exams(dept, site):
-    """The Links of a Department. Items of one level may hit several studies (one accession, two studies); blank keys never hit."""
-    studies, orders, reports = (t.to_dict("records") for t in (dept.studies, dept.orders, dept.reports))
-    merged = merged_ids(dept.patients)
-    keys = _study_keys(studies, site)
-    of_order = [_climb(o, keys, site, studies, merged) for o in orders]
-    of_report = [_climb(r, keys, site, studies, merged) for r in reports]
-    taken = {s for _, hits in of_order for s in hits}
-    _link_by_time(orders, of_order, studies, taken, merged, "scheduled_at")
-    _link_reports_through_orders(reports, of_report, orders, of_order, site)
+    """The Links of a Department. Items of one level may hit several studies (one accession, two studies).
+
+    Keys are (issuer, identifier). Blank, multi-valued and reused numbers, and those a spreadsheet spoiled, never hit; nor does one that
+    stands on studies of several people, none of them the item's.
+    """
+    dept = _qualified(dept)
+    studies, orders, reports = (Rows(t) for t in (dept.studies, dept.orders, dept.reports))
+    merged, clean = merged_ids(dept.patients), cache(site.clean_accession)
+    people = _People(merged, {*orders.column("issuer_of_patient_id"), *reports.column("issuer_of_patient_id")} - {""})
+    keys = _study_keys(studies, clean, _reused(orders, reports))
+    contested, undecided = set(), set()
+    of_order, of_report = ([_climb(item, keys, clean, studies, people, contested) for item in items] for items in (orders, reports))
+    taken = {s for _, hits in of_order for s in hits} | contested
+    undecided |= {("order", i) for i in _link_by_time(orders, of_order, studies, taken, people, "scheduled_at")}
+    orders_by_accession = _by_accession(orders, clean)
+    _link_reports_through_orders(reports, of_report, orders_by_accession, of_order, clean)
     taken |= {s for _, hits in of_report for s in hits} | {s for _, hits in of_order for s in hits}
-    _link_by_time(reports, of_report, studies, taken, merged, "observed_at")
+    undecided |= {("report", i) for i in _link_by_time(reports, of_report, studies, taken, people, "observed_at")}
     # A report's own id proves nothing about who exists: only registration and orders do, where they are at hand.
     known = known_people(dept.patients, dept.orders) or known_people(dept.reports)
-    return Links(studies, orders, reports, of_order, of_report, _turn(of_order), _turn(of_report), _by_accession(orders, site),
-                 _by_accession(reports, site), _by_patient(orders), merged, known,
-                 _pool(studies, merged, site), _pool(orders, merged, site))
+    return Links(studies, orders, reports, of_order, of_report, _turn(of_order), _turn(of_report), orders_by_accession,
+                 _by_accession(reports, clean), _by_patient(orders), merged, known, contested, undecided, clean)
+
+
+class _People(NamedTuple):
+    merged: dict
+    issuers: set        # those that the HL7 feed knows: only two of them make two numbers different
+
+    def id_of(self, row):
+        return self.merged.get(row["patient_id"], row["patient_id"])
+
+    def are_one(self, one, other):
+        ids, issuers = [self.id_of(row) for row in (one, other)], {row["issuer_of_patient_id"] for row in (one, other)} & self.issuers
+        return bool(ids[0] and ids[1]) and len(issuers) < 2 and plain_id(ids[0]) == plain_id(ids[1])
+
+
+def _qualified(dept):
+    """The Department with `id^issuer` for ids that two issuers give to people of different birth dates."""
+    columns = ["patient_id", "issuer_of_patient_id", "patient_birth_date"]
+    told = pd.concat([t[columns].drop_duplicates() for t in (dept.orders, dept.reports, dept.patients)]).drop_duplicates()
+    told = told[told.ne("").all(axis=1)]
+    several = told[told.groupby("patient_id")["issuer_of_patient_id"].transform("nunique") > 1]
+    shared = {pid for pid, rows in several.groupby("patient_id") if not rows.duplicated("patient_birth_date", keep=False).any()}
+    if not shared:
+        return dept
+
+    def qualify(table):
+        told = {c: table[c].where(~table[c].isin(shared) | (table["issuer_of_patient_id"] == ""), table[c] + "^" + table["issuer_of_patient_id"])
+                for c in ("patient_id", "prior_patient_id") if c in table.columns}
+        return table.assign(**told)
+
+    return dept._replace(**{name: qualify(getattr(dept, name)) for name in ("orders", "studies", "reports", "patients")})
+
+
+def _reused(orders, reports):
+    """Accession numbers that two authorities gave to two people: without the authority they name nobody's exam."""
+    return {number.partition("^")[0] for items in (orders, reports) for number, problems in zip(items.column("accession_number"), items.column("problems"))
+            if "ACCESSION_REUSED" in problems}
+
+
+def _is_key(number, problems=""):
+    return bool(number) and "\\" not in number and "EXCEL_NUMBER" not in problems
 
 
 def links_table(links):
-    """The links as a table: item (order or report), accession_number, message_control_id, study_instance_uid, level, confidence."""
-    rows = []
+    """The links as a table: item (order or report), accession_number, message_control_id, study_instance_uid, level, confidence, state.
+
+    `state` is matched, no_key, no_partner or ambiguous.
+    """
+    rows, uids = [], links.studies.column("study_instance_uid")
     for item, records, hits in (("order", links.orders, links.of_order), ("report", links.reports, links.of_report)):
-        for record, (level, found) in zip(records, hits):
+        for i, (accession, control, (level, found)) in enumerate(zip(records.column("accession_number"), records.column("message_control_id"), hits)):
             for s in found or [None]:
-                rows.append({"item": item, "accession_number": record["accession_number"], "message_control_id": record["message_control_id"],
-                             "study_instance_uid": links.studies[s]["study_instance_uid"] if s is not None else "", "level": level, "confidence": LEVELS[level]})
-    return pd.DataFrame(rows, columns=["item", "accession_number", "message_control_id", "study_instance_uid", "level", "confidence"])
+                rows.append((item, accession, control, uids[s] if s is not None else "", level, LEVELS[level], state_of(item, i, links)))
+    return pd.DataFrame(rows, columns=["item", "accession_number", "message_control_id", "study_instance_uid", "level", "confidence", "state"])
 
 
-def _study_keys(studies, site):
+def state_of(item, position, links):
+    """What became of an order, report or study in the matching: one of STATES."""
+    if item == "study":
+        row, keys = links.studies[position], ("accession_number", "requested_accession_numbers", "requested_procedure_ids", "patient_id")
+        is_matched, is_ambiguous = bool(links.orders_of.get(position) or links.reports_of.get(position)), position in links.contested
+    else:
+        row, keys = (links.orders if item == "order" else links.reports)[position], ("accession_number", "study_instance_uid", *_OTHER_NUMBERS, "patient_id")
+        level, hits = (links.of_order if item == "order" else links.of_report)[position]
+        is_matched, is_ambiguous = bool(hits), level == "ambiguous" or (item, position) in links.undecided
+    return STATES[0] if is_matched else STATES[1] if is_ambiguous else STATES[3] if any(_is_key(row[k], row["problems"]) for k in keys) else STATES[2]
+
+
+def summarize_matching(links):
+    """One row for orders, reports and studies each: n, and how many are matched, ambiguous, no_key, no_partner. The four add up to n."""
+    rows = []
+    for item, records in (("order", links.orders), ("report", links.reports), ("study", links.studies)):
+        counts = Counter(state_of(item, i, links) for i in range(len(records)))
+        rows.append({"item": item, "n": len(records), **{state: counts[state] for state in STATES}})
+    return pd.DataFrame(rows)
+
+
+def _study_keys(studies, clean, reused):
     keys = {level: defaultdict(list) for level in ("uid", "exact", "clean", "procedure")}
-    for s, study in enumerate(studies):
-        if study["study_instance_uid"]:
-            keys["uid"][study["study_instance_uid"]].append(s)
-        for number in {study["accession_number"], *study["requested_accession_numbers"].split(" ")} - {""}:
-            keys["exact"][number].append(s)
-            keys["clean"][site.clean_accession(number)].append(s)
-        for number in set(study["requested_procedure_ids"].split()):
+    names = ("study_instance_uid", "accession_number", "requested_accession_numbers", "requested_procedure_ids")
+    for s, (uid, accession, requested, procedures) in enumerate(zip(*(studies.column(name) for name in names))):
+        keys["uid"][uid].append(s)
+        for number in {accession, *requested.split(" ")} - reused if requested else (accession,) if accession not in reused else ():
+            if _is_key(number):
+                keys["exact"][number].append(s)
+                keys["clean"][clean(number)].append(s)
+        for number in set(procedures.split()):
             keys["procedure"][number].append(s)
-    return keys
+    return {level: dict(found) for level, found in keys.items()}
 
 
-def _climb(item, keys, site, studies, merged):
-    accession = item["accession_number"]
-    rungs = [("study UID", keys["uid"].get(item["study_instance_uid"], []) if item["study_instance_uid"] else [])]
-    if accession:
-        rungs += [("accession", keys["exact"].get(accession, [])), ("cleaned accession", keys["clean"].get(site.clean_accession(accession), []))]
-    for level, hits in rungs:
+def _climb(item, keys, clean, studies, people, contested):
+    accession, uid = item["accession_number"], item["study_instance_uid"]
+    usable = accession if _is_key(accession, item["problems"]) else ""
+    for level, hits in (("study UID", keys["uid"].get(uid) if uid else None), ("accession", keys["exact"].get(usable)), ("cleaned accession", keys["clean"].get(clean(usable)))):
         if hits:
+            own = _of_the_patient(item, hits, studies, people)
+            if not own:
+                contested.update(hits)
+                return "ambiguous", []
             # A second study under the same number belongs to the exam too, though the order names only the first.
-            more = [s for s in keys["clean"].get(site.clean_accession(accession), []) if _same_id(item, studies[s], merged)] if level == "study UID" else []
-            return level, sorted({*_of_the_patient(item, hits, studies, merged), *more})
-    numbers = {*item.get("other_accession_numbers", "").split(), item["placer_order_number"], item["filler_order_number"]} - {""}
+            more = [s for s in keys["clean"].get(clean(usable), []) if s not in own and people.are_one(item, studies[s])] if level == "study UID" and usable else []
+            return level, sorted({*own, *more})
+    numbers = {*item.get("other_accession_numbers", "").split(), *(item[name] for name in _OTHER_NUMBERS[:2])} - {""}
     # A number other than the accession is reused too freely to stand alone: the patient must agree.
-    hits = sorted({s for n in numbers for s in keys["clean"].get(site.clean_accession(n), [])} | set(keys["procedure"].get(item["requested_procedure_id"], [])))
-    hits = [s for s in hits if _same_id(item, studies[s], merged)]
+    hits = {s for n in numbers for s in keys["clean"].get(clean(n), [])} | set(keys["procedure"].get(item["requested_procedure_id"], []))
+    hits = sorted(s for s in hits if people.are_one(item, studies[s]))
     return ("other number", hits) if hits else ("none", [])
 
 
-def _of_the_patient(item, hits, studies, merged):
-    """Of several studies under one number, those of the item's patient; all of them when none is."""
-    own = [s for s in hits if _same_id(item, studies[s], merged)] if len(hits) > 1 else []
-    return own or list(hits)
+def _of_the_patient(item, hits, studies, people):
+    """Of several studies under one number those of the item's patient; none where they are of several people and it is anybody's guess whose."""
+    if len(hits) == 1:
+        return hits
+    own = [s for s in hits if people.are_one(item, studies[s])] or [s for s in hits if _is_alike(item, studies[s])]
+    return own or (hits if len({plain_id(people.id_of(studies[s])) for s in hits}) == 1 else [])
 
 
-def _same_id(one, other, merged):
-    ids = [merged.get(p["patient_id"], p["patient_id"]) for p in (one, other)]
-    return bool(ids[0] and ids[1]) and plain_id(ids[0]) == plain_id(ids[1])
+def _is_alike(item, study):
+    ids = item["patient_id"], study["patient_id"]
+    return all(ids) and edits(*ids) <= MAX_TYPO or same_name(item["patient_name"], study["patient_name"]) and same_birth_date(item["patient_birth_date"], study["patient_birth_date"])
 
 
-def _link_reports_through_orders(reports, of_report, orders, of_order, site):
+def _link_reports_through_orders(reports, of_report, orders_by_accession, of_order, clean):
     """A report that hits no study itself takes the studies of the order whose accession it names."""
-    by_accession = _by_accession(orders, site)
-    for r, report in enumerate(reports):
-        for order in by_accession.get(site.clean_accession(report["accession_number"]), []):
-            if of_report[r][0] == "none" and of_order[order][1]:
-                of_report[r] = of_order[order]
+    for r, (level, _) in enumerate(of_report):
+        if level == "none":
+            hits = (of_order[o] for o in orders_by_accession.get(clean(reports[r]["accession_number"]), []))
+            of_report[r] = next((hit for hit in hits if hit[1]), of_report[r])
 
 
-def _link_by_time(items, of_item, studies, taken, merged, when):
-    """Leftover items and leftover studies of one patient and modality within 12 h, only where each has no other choice."""
+def _link_by_time(items, of_item, studies, taken, people, when):
+    """Leftover items and leftover studies of one patient and modality within 12 h, only where each has no other choice; the positions of those that have several."""
+    left = [i for i, (level, _) in enumerate(of_item) if level == "none" and items[i]["patient_id"] and pd.notna(items[i][when])]
     free = defaultdict(list)
-    for s, study in enumerate(studies):
-        if s not in taken and study["patient_id"]:
-            free[plain_id(merged.get(study["patient_id"], study["patient_id"]))].append(s)
+    for s in sorted(set(range(len(studies))) - taken) if left else ():
+        if studies[s]["patient_id"]:
+            free[plain_id(people.id_of(studies[s]))].append(s)
     wanted, choices = defaultdict(list), {}
-    for i, item in enumerate(items):
-        if of_item[i][0] != "none" or not item["patient_id"] or pd.isna(item[when]):
-            continue
-        near = [s for s in free[plain_id(merged.get(item["patient_id"], item["patient_id"]))] if _near(item, studies[s], when)]
-        choices[i] = near
-        for s in near:
+    for i in left:
+        choices[i] = [s for s in free.get(plain_id(people.id_of(items[i])), []) if people.are_one(items[i], studies[s]) and _near(items[i], studies[s], when)]
+        for s in choices[i]:
             wanted[s].append(i)
-    for i, near in choices.items():
-        if len(near) == 1 and len({items[j]["accession_number"] or j for j in wanted[near[0]]}) == 1:
-            of_item[i] = ("patient and time", near)
+    only = {i: near for i, near in choices.items() if len(near) == 1 and len({items[j]["accession_number"] or j for j in wanted[near[0]]}) == 1}
+    for i, near in only.items():
+        of_item[i] = ("patient and time", near)
+    return [i for i, near in choices.items() if near and i not in only]
 
 
 def _near(item, study, when):
@@ -163,29 +235,20 @@ def _near(item, study, when):
     return known and pd.notna(start) and abs((start - item[when]).total_seconds()) <= WINDOW_HOURS * 3600
 
 
-def _by_accession(records, site):
+def _by_accession(records, clean):
     positions = defaultdict(list)
-    for i, record in enumerate(records):
-        if record["accession_number"]:
-            positions[site.clean_accession(record["accession_number"])].append(i)
-    return positions
+    for i, number in enumerate(records.column("accession_number")):
+        if number:
+            positions[clean(number)].append(i)
+    return dict(positions)
 
 
 def _by_patient(records):
     positions = defaultdict(list)
-    for i, record in enumerate(records):
-        if record["patient_id"]:
-            positions[record["patient_id"]].append(i)
-    return positions
-
-
-def _pool(records, merged, site):
-    by_birth_date = defaultdict(list)
-    for i, record in enumerate(records):
-        if record["patient_birth_date"]:
-            by_birth_date[record["patient_birth_date"]].append(i)
-    return Pool([plain_id(merged.get(r["patient_id"], r["patient_id"])) for r in records],
-                [site.clean_accession(r["accession_number"]) for r in records], by_birth_date)
+    for i, number in enumerate(records.column("patient_id")):
+        if number:
+            positions[number].append(i)
+    return dict(positions)
 
 
 def _turn(hits):
@@ -193,4 +256,4 @@ def _turn(hits):
     for i, (_, found) in enumerate(hits):
         for s in found:
             back[s].append(i)
-    return back
+    return dict(back)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..tables import CANDIDATES, FINDINGS, TableError, conform
-from .candidates import candidate_orders, candidate_studies, candidates_table, linked_candidate
+from ..tables import FINDINGS, TableError, conform
+from .candidates import rank_all
 from .disagreements import find_accession_faults, find_identity_faults, meant_order
 from .feedfaults import clock_runs, find_impossible_times, find_refusals, refused_reports
 from .imagefaults import find_image_faults, homes, is_foreign
@@ -26,7 +26,7 @@ def find_mismatches(dept, *, as_of, site):
     """
     if not isinstance(as_of, pd.Timestamp) or as_of.tz is None:
         raise TableError("as_of: give a pandas Timestamp with a time zone, such as pd.Timestamp('2025-12-01', tz='UTC').")
-    dept = _until(dept, as_of, site)
+    dept = _in_order(_until(dept, as_of, site))
     links = link_exams(dept, site)
     splits, groups = find_splits(links, site), find_group_cases(links)
     runs, n_off, n = clock_runs(dept, links)
@@ -48,38 +48,21 @@ class Explained(NamedTuple):
 def _explained(links, site):
     """The Explained positions: what lacks a partner because of a fault that has its own finding."""
     home, meant = homes(links), (meant_order(s, links) for s in range(len(links.studies)))
-    return Explained({s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links, site)))
+    return Explained(links.contested | {s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links, site)))
 
 
 def rank_candidates(findings, dept, *, site):
     """CANDIDATES of the findings: up to five possible partners each, best first, with score 0..1 and reasons in words."""
-    links = link_exams(dept, site)
-    by_uid = {s["study_instance_uid"]: i for i, s in enumerate(links.studies)}
-    tables = [_candidates_of(f, links, site, by_uid) for f in findings.to_dict("records")]
-    return pd.concat([conform([], CANDIDATES), *tables], ignore_index=True)
+    return rank_all(findings.to_dict("records"), link_exams(_in_order(dept), site))
 
 
-def _candidates_of(finding, links, site, by_uid):
-    positions = [by_uid[u] for u in finding["study_instance_uid"].split() if u in by_uid]
-    messages = set(finding["message_control_id"].split())
-    if finding["code"] == "U01" and positions:
-        return candidates_table(finding["finding_id"], candidate_orders(links.studies[positions[0]], links, site), links, "order")
-    report = next((r for r, x in enumerate(links.reports) if x["message_control_id"] in messages), None)
-    if report is not None and links.of_report[report][0] == "none":
-        found = candidate_studies(links.reports[report], links, site, of=links.reports_of, when="observed_at")
-        return candidates_table(finding["finding_id"], found, links, "study")
-    if finding["code"] == "U04":
-        order = next(o for o in links.orders if o["accession_number"] == finding["accession_number"])
-        when = "scheduled_at" if pd.notna(order["scheduled_at"]) else "ordered_at"
-        return candidates_table(finding["finding_id"], candidate_studies(order, links, site, of=links.orders_of, when=when), links, "study")
-    rows = []
-    for s in positions if finding["code"] != "U02" else []:
-        for o in links.orders_of.get(s, []):
-            row = linked_candidate(finding["finding_id"], links.studies[s], links.of_order[o][0])
-            rows.append(row.assign(candidate_accession_number=links.orders[o]["accession_number"]))
-        if not links.orders_of.get(s) and links.reports_of.get(s):
-            rows.append(linked_candidate(finding["finding_id"], links.studies[s], links.of_report[links.reports_of[s][0]][0]))
-    return pd.concat(rows).drop_duplicates() if rows else conform([], CANDIDATES)
+def _in_order(dept):
+    """The Department with its rows in an order of their own, so that nothing depends on how they were given."""
+    where = ["source_file", "source_offset"]
+    keys = {"orders": ["accession_number", "placer_order_number", "message_control_id", "patient_id", *where], "studies": ["study_instance_uid", *where],
+            "reports": ["message_at", "status_changed_at", "message_control_id", "accession_number", "patient_id", *where],
+            "patients": ["at", "message_control_id", "patient_id", "prior_patient_id", *where], "events": ["accession_number", "milestone", "rank", "at", "source_id"]}
+    return dept._replace(**{name: getattr(dept, name).sort_values(columns, kind="stable", ignore_index=True) for name, columns in keys.items()})
 
 
 def _until(dept, as_of, site):

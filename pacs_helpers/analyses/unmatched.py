@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import pandas as pd
 
-from .candidates import strong_candidate
+from .candidates import strong_candidates
 from .identity import is_not_a_patient
 
 REPORT_HOURS, ORDER_HOURS = 2, 24       # grace before a report without images, an order without anything, is one
@@ -29,22 +29,12 @@ def find_missing_partners(dept, links, site, as_of, splits, explained):
 
     `explained` are positions of studies, orders and reports whose missing partner another finding explains.
     """
-    meant = _meant_for(links, site)
+    meant = strong_candidates(links)
     claimed = {s for _, _, s in meant.values()}
     yield from _unlinked_reports(links, as_of, meant, site)
     yield from _unlinked_studies(dept, links, explained.studies)
-    yield from _unreported_exams(dept, links, site, as_of, splits, claimed, {id(links.reports[r]) for r in explained.reports})
+    yield from _unreported_exams(dept, links, site, as_of, splits, claimed, {links.reports[r] for r in explained.reports})
     yield from _orders_only(links, site, as_of, explained.orders)
-
-
-def _meant_for(links, site):
-    pairs = {r: strong_candidate(report, links, site) for r, report in enumerate(links.reports)
-             if links.of_report[r][0] == "none" and not report["is_duplicate"]}
-    claims = defaultdict(set)
-    for r, hit in pairs.items():
-        if hit:
-            claims[hit[2]].add(site.clean_accession(links.reports[r]["accession_number"]) or r)
-    return {r: hit for r, hit in pairs.items() if hit and len(claims[hit[2]]) == 1}
 
 
 def _unlinked_reports(links, as_of, meant, site):
@@ -122,7 +112,7 @@ def _unreported_exams(dept, links, site, as_of, splits, claimed, explained):
         if not positions or order["is_cancelled"] or key in seen or whole & claimed:
             continue
         reports = _reports_about(order, whole, links, site)
-        if any(r["result_status"] in FINAL and (r["acknowledgment_code"] not in NOT_DELIVERED or id(r) in explained) for r in reports):
+        if any(r["result_status"] in FINAL and (r["acknowledgment_code"] not in NOT_DELIVERED or r in explained) for r in reports):
             continue
         target = site.target("exam_ended", "final", order["priority"])
         minutes = target[0] if target else DEFAULT_TARGET_MINUTES
@@ -158,7 +148,7 @@ def _no_report(order, studies, reports, end, minutes, as_of):
 
 def _orders_only(links, site, as_of, explained):
     for o, order in enumerate(links.orders):
-        if o in explained:
+        if o in explained or links.of_order[o][0] == "ambiguous":
             continue
         due = order["scheduled_at"] if pd.notna(order["scheduled_at"]) else order["ordered_at"]
         reported = site.clean_accession(order["accession_number"]) in links.reports_by_accession

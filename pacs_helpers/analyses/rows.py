@@ -1,0 +1,67 @@
+"""A table as rows read by name, without a dict for each: what is looked at one by one, yet too much to copy."""
+
+import numpy as np
+import pandas as pd
+
+from ..schemas import INSTANT, TEXT
+
+
+class _Columns(dict):
+    """Columns as arrays, each made when first asked for; equal texts are one object."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = table
+
+    def __missing__(self, name):
+        column = self.table[name]
+        if column.dtype == TEXT:
+            codes, texts = pd.factorize(column)
+            self[name] = np.asarray(texts, dtype=object)[codes] if len(texts) else np.empty(0, dtype=object)
+        else:
+            self[name] = column.dt.tz_localize(None).to_numpy("datetime64[us]") if column.dtype == INSTANT else column.to_numpy(object)
+        return self[name]
+
+
+class Row:
+    """One row: `row["patient_id"]`. Instants are pandas Timestamps in UTC, or NaT."""
+
+    __slots__ = ("_columns", "position")
+
+    def __init__(self, columns, position):
+        self._columns, self.position = columns, position
+
+    def __getitem__(self, name):
+        value = self._columns[name][self.position]
+        return pd.Timestamp(value, tz="UTC") if type(value) is np.datetime64 else value
+
+    def __eq__(self, other):
+        return isinstance(other, Row) and self._columns is other._columns and self.position == other.position
+
+    def __hash__(self):
+        return hash((id(self._columns), self.position))
+
+    def get(self, name, default=None):
+        return self[name] if name in self._columns.table.columns else default
+
+
+class Rows:
+    """The rows of a table: `rows[i]` is a Row, `rows.column(name)` a numpy array, text as objects, instants as datetime64 in UTC."""
+
+    def __init__(self, table):
+        self._columns, self._n = _Columns(table), len(table)
+
+    def __len__(self):
+        return self._n
+
+    def __getitem__(self, position):
+        return Row(self._columns, position)
+
+    def __iter__(self):
+        return (Row(self._columns, i) for i in range(self._n))
+
+    def column(self, name):
+        return self._columns[name]
+
+    def __contains__(self, name):
+        return name in self._columns.table.columns
