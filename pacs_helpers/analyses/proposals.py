@@ -7,6 +7,7 @@ import pandas as pd
 from ..schemas import NOT_IMAGES, TEXT
 from ..tables import TableError, nearest
 from .anatomy import modalities_conflict, regions_adjoin, regions_of, side_of
+from .identity import plain_id
 from .links import WINDOW_HOURS, link_exams
 from .splits import GAP_MINUTES, find_visits, numbers_of
 
@@ -16,15 +17,21 @@ def propose_series(dept, exams, *, site):
 
     `exams`: accession numbers or Study Instance UIDs, one text or a list. `proposed_accession_number` is empty where it is not clear: nothing
     speaks for an order, something speaks against the best, or the next is as likely. What counts: one order alone in Request Attributes,
-    body part and descriptions against the procedure, the side, the number of its study, and a schedule that only one order fits. A person decides.
+    body part and descriptions against the procedure, the side, the number of its study, and a schedule that only one order fits.
+    An order under another patient ID is never proposed. A person decides.
     """
     links = link_exams(dept, site)
-    positions = _positions(exams, links, site)
-    uids = [links.studies[s]["study_instance_uid"] for s in positions]
-    series = dept.series[dept.series["study_instance_uid"].isin(uids)].sort_values(["started_at", "series_instance_uid"], kind="stable").reset_index(drop=True)
-    orders = _possible_orders(positions, links, site)
-    proposals = [_propose(one, orders, site) for one in series.to_dict("records")]
+    by_person = defaultdict(list)
+    for s in _positions(exams, links, site):
+        by_person[_person(links.studies[s], links)].append(s)
+    orders = {links.studies[s]["study_instance_uid"]: found for positions in by_person.values() for found in [_possible_orders(positions, links, site)] for s in positions}
+    series = dept.series[dept.series["study_instance_uid"].isin(list(orders))].sort_values(["started_at", "series_instance_uid"], kind="stable").reset_index(drop=True)
+    proposals = [_propose(one, orders[one["study_instance_uid"]], links, site) for one in series.to_dict("records")]
     return series.assign(**{name: pd.Series([p[i] for p in proposals], dtype=TEXT) for i, name in enumerate(("proposed_accession_number", "procedure_name", "reasons"))})
+
+
+def _person(record, links):
+    return plain_id(links.merged.get(record["patient_id"], record["patient_id"]))
 
 
 def _positions(exams, links, site):
@@ -32,11 +39,13 @@ def _positions(exams, links, site):
     by_name = defaultdict(set)
     for s, study in enumerate(links.studies):
         for name in (study["study_instance_uid"], *map(site.clean_accession, numbers_of(study)), *(site.clean_accession(links.orders[o]["accession_number"]) for o in links.orders_of.get(s, []))):
-            by_name[name].add(s)
-    names = exams.split() if isinstance(exams, str) and site.clean_accession(exams) not in by_name else [exams] if isinstance(exams, str) else list(exams)
+            if name:
+                by_name[name].add(s)
+    given = [exams] if isinstance(exams, str) else list(exams)
+    names = [name for text in given for name in ([text] if site.clean_accession(text) in by_name else text.split() or [text])]
     found = set()
     for name in names:
-        hit = by_name.get(name) or by_name.get(site.clean_accession(name)) if name else None
+        hit = by_name.get(name) or by_name.get(site.clean_accession(name))
         if not hit:
             raise TableError(f"exams: '{name}' is no accession number or Study Instance UID with images in this department.{nearest(name, by_name)}")
         found |= hit
@@ -54,8 +63,8 @@ def _possible_orders(positions, links, site):
     return {key: orders[key] for key in reversed(orders) if key}
 
 
-def _propose(series, orders, site):
-    fits = {key: _fit(series, key, orders, site) for key in orders}
+def _propose(series, orders, links, site):
+    fits = {key: _fit(series, key, orders, links, site) for key in orders}
     order = sorted(fits, key=lambda key: -fits[key][0])
     best = fits[order[0]] if order else (0, [], [])
     if best[0] >= 1 and not best[2] and (len(order) == 1 or best[0] - fits[order[1]][0] >= 1):
@@ -64,13 +73,15 @@ def _propose(series, orders, site):
     return "", "", "not clear" + (": " + " | ".join(words) if words else ": no order")
 
 
-def _fit(series, key, orders, site):
+def _fit(series, key, orders, links, site):
     """`(score, what speaks for it, what speaks against it)` of a series and an order."""
     order, score, yes, no = orders[key], 0, [], []
     name = order["procedure_name"] or "the order"
     asked = {site.clean_accession(n) for n in series["requested_accession_numbers"].split()} & set(orders)
     if asked == {key}:
         score, yes = score + 3, [*yes, "Request Attributes name it alone"]
+    if _person(series, links) != _person(order, links):
+        no.append("the patient IDs differ")
     if series["modality"] not in NOT_IMAGES and modalities_conflict(series["modality"], order["modality"]):
         no.append(f"{series['modality']} is not {order['modality']}")
     words = " ".join(series[c] for c in ("body_part_examined", "series_description", "protocol_name"))

@@ -5,7 +5,7 @@ from pacs_helpers.analyses.links import link_exams
 from pacs_helpers.analyses.proposals import propose_series
 from pacs_helpers.analyses.splits import describe_splits, find_splits
 from pacs_helpers.tables import TableError
-from tests.small_department import SITE, department, order, report, study
+from tests.small_department import SITE, department, merge, order, report, study
 
 DAY = "2025-11-10T"
 NAMES = {"R1": "CT HEAD", "R2": "CT ABDOMEN", "R3": "CT PELVIS"}
@@ -169,6 +169,20 @@ def test_a_contradiction_is_shown_and_never_outvoted(name, more, against):
     assert row["proposed_accession_number"] == "" and row["reasons"].startswith("not clear: R1: Request Attributes name it alone") and against in row["reasons"]
 
 
+def test_an_order_of_another_patient_is_never_proposed_however_well_it_fits():
+    theirs = [order("R2", procedure_name="CT HEAD", patient_id="TEST200777"), order("R1", procedure_name="CT HEAD")]
+    dept = department(orders=theirs, studies=[part(1, "09:00", "09:05", "HEAD"), part(2, "10:00", "10:05", "HEAD", patient_id="TEST200777")],
+                      series=[series(1), series(2, at="10:00", patient_id="TEST200777"), series(1, at="09:01", patient_id="TEST200777")])
+    table = propose_series(dept, ["R1", "R2"], site=SITE)
+    assert table["proposed_accession_number"].tolist() == ["R1", "", "R2"]
+    assert table["reasons"][1] == "not clear: R1: HEAD fits CT HEAD; its study carries the number; the patient IDs differ"
+
+
+def test_a_merged_patient_id_is_the_same_patient():
+    dept = department(orders=orders("R1"), studies=[part(1, "09:00", "09:05", "HEAD", patient_id="OLD7")], series=[series(1, patient_id="OLD7")], patients=[merge("OLD7", "TEST100231")])
+    assert proposed(dept, "R1") == {"HEAD": "R1"}
+
+
 def test_another_order_of_the_patient_that_day_is_considered_and_a_cancelled_one_is_not():
     dept = department(orders=[*orders("R1"), *orders("R2"), *orders("R3", is_cancelled=True)], studies=[part(1, "09:00", "09:05", "HEAD")], series=[series(1, "ABDOMEN"), series(1, "PELVIS")])
     assert proposed(dept, "R1") == {"ABDOMEN": "R2", "PELVIS": ""}
@@ -177,6 +191,18 @@ def test_another_order_of_the_patient_that_day_is_considered_and_a_cancelled_one
 def test_a_study_without_any_order_keeps_its_series_without_a_proposal():
     dept = department(studies=[part(1, "09:00", "09:05", "HEAD")], series=[series(1)])
     assert propose_series(dept, "2.25.1", site=SITE)["reasons"].tolist() == ["not clear: no order"]
+
+
+def test_a_case_names_its_studies_in_one_text_and_no_case_has_no_series():
+    dept = department(orders=orders("R1", "R2", "R3"), studies=head_abdomen_pelvis(), series=[series(1), series(3, "PELVIS")])
+    cases = describe_splits(dept, site=SITE)["study_instance_uid"]
+    assert len(propose_series(dept, cases, site=SITE)) == len(propose_series(dept, cases.iloc[0], site=SITE)) == 2
+    assert propose_series(dept, cases[:0], site=SITE).empty
+
+
+def test_a_visit_is_whole_whichever_of_its_studies_is_named():
+    dept = genuine()._replace(series=department(series=[series(1, "CHEST"), series(2, "ABDOMEN", at="09:15")]).series)
+    assert proposed(dept, "R2") == {"CHEST": "", "ABDOMEN": "R2"}
 
 
 def test_an_exam_that_is_not_there_is_named_with_the_nearest():
