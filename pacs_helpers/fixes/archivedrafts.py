@@ -13,6 +13,8 @@ TAGS = {"patient_id": ("PatientID", "0010,0020"), "patient_name": ("PatientName"
         "patient_sex": ("PatientSex", "0010,0040"), "accession_number": ("AccessionNumber", "0008,0050")}
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 ORIGINAL = "0400-0561"      # Original Attributes Sequence
+HAS_HISTORY = ("these images have a history of their own, which this would replace; store what write_corrected_copies makes of them beside the old ones instead, then run the "
+               "deleting script, which counts first")
 
 
 class NotDrafted(Exception):
@@ -49,8 +51,8 @@ def _copy_calls(decision, study, series, after):
     changed = _changes(study, new)
     if not changed[1] and new_uid == uid:
         raise NotDrafted("the study carries these values already")
-    if kind == "patient_id":
-        parts = [(f"/studies/{source}", _count(study), {**changed[1]}, changed[0], UIDS)]
+    if kind != "split" and there != source:
+        parts = [(f"/studies/{source}", _count(study), changed[1], changed[0], UIDS)]
     else:
         listed = series[series["series_instance_uid"].isin(decision["series"].split())] if kind == "split" else series
         parts = [(f"/series/{orthanc_id(study['patient_id'], uid, s['series_instance_uid'])}", _count(s),
@@ -65,9 +67,9 @@ def _copy_calls(decision, study, series, after):
                    "ReasonForTheAttributeModification": "CORRECT", "ModifiedAttributesSequence": [old]}
         body = {"Replace": {**replace, "OriginalAttributesSequence": [history]}, "Keep": list(keep), "Force": True}
         calls.append({"for_each": f"{path}/instances", "calls": [
-            {"method": "GET", "path": f"/instances/{{ID}}/content/{ORIGINAL}", "status": 404}, {"method": "POST", "path": "/instances/{ID}/modify", "body": body},
+            {"method": "GET", "path": f"/instances/{{ID}}/content/{ORIGINAL}", "status": 404, "otherwise": HAS_HISTORY}, {"method": "POST", "path": "/instances/{ID}/modify", "body": body},
             {"method": "POST", "path": "/instances", "body_from": "answer", "expect": {"Status": "Success"}}]})
-    told = {name: new_value for name, new_value in changed[1].items() if name != "AccessionNumber"} or {"PatientID": study["patient_id"]}
+    told = {"PatientID": new["patient_id"]} if there == source else changed[1]      # the index of a study that grew knows its old number until it is rebuilt
     calls += [_counted(f"/studies/{there}", here + n), {"method": "GET", "path": f"/studies/{there}", "expect": told}]
     rebuilt = [{"method": "POST", "path": f"/studies/{there}/reconstruct", "body": {}}] if there == source else []
     rebuilt += [{"method": "GET", "path": f"/studies/{there}", "expect": {"AccessionNumber": dicom_values(new)["accession_number"]}}]
@@ -133,7 +135,13 @@ def _moment(decision):
 
 _ORTHANC = """: "${ORTHANC:?set ORTHANC to the address of the archive, such as http://127.0.0.1:8042; a password belongs in ~/.netrc}"
 WORK=$(mktemp -d); trap 'rm -rf "$WORK"' EXIT
-call() { want=$1; shift; got=$(curl -sS --netrc-optional -o "$WORK/answer" -w '%{http_code}' "$@"); [ "$got" = "$want" ] || { echo "stopped: $got instead of $want" >&2; exit 1; }; }
+WHY=
+call() {
+    want=$1; shift
+    got=$(curl -sS --netrc-optional -o "$WORK/answer" -w '%{http_code}' "$@")
+    [ "$got" = "$want" ] || { echo "stopped: $got instead of $want${WHY:+, $WHY}" >&2; exit 1; }
+    WHY=
+}
 expect() { grep -qF -e "$1" -- "$WORK/answer" || { echo "stopped: the answer does not say what was expected" >&2; exit 1; }; }
 """
 
@@ -150,7 +158,7 @@ def _lines(call):
     path = call["path"].replace("{ID}", "'\"$ID\"'")
     sent = {"body_from": ' --data-binary @"$WORK/image"', "body": " --data-binary @- <<'BODY'"}
     line = f"call {call.get('status', 200)} -X {call['method']} \"$ORTHANC\"'{path}'" + next((words for key, words in sent.items() if key in call), "")
-    before = ['mv "$WORK/answer" "$WORK/image"'] if "body_from" in call else []
+    before = ['mv "$WORK/answer" "$WORK/image"'] if "body_from" in call else [f"WHY={shlex.quote(call['otherwise'])}"] if "otherwise" in call else []
     body = [call["body"] if isinstance(call["body"], str) else json.dumps(call["body"], ensure_ascii=False), "BODY"] if "body" in call else []
     return [*before, line, *body, *(f"expect {shlex.quote(f'{json.dumps(name)} : {json.dumps(value, ensure_ascii=False)}')}" for name, value in call.get("expect", {}).items())]
 
@@ -162,7 +170,7 @@ find "$from" -type f | sort > "$to.list"
 n=0
 while IFS= read -r file; do
     [ "$(value 0020,000d "$file")" = UID ] || continue
-    [ "$(value TAG "$file")" = OLD ] || { echo "stopped: file $((n + 1)) of the study carries another value than the one decided on" >&2; exit 1; }
+    CHECKS || { echo "stopped: file $((n + 1)) of the study carries another value than the one decided on" >&2; exit 1; }
     n=$((n + 1)) copy="$to/$(printf %06d "$n").dcm"
     cp "$file" "$copy"
     k=$(dcmdump -q +P 0400,0561 "$copy" | grep -c '^  (fffe,e000)') || true
@@ -188,6 +196,6 @@ def dcmodify_script(decision, before, after):
     history = {f"{item}.(0400,0562)": _moment(decision).strftime("%Y%m%d%H%M%S+0000"), f"{item}.(0400,0563)": "PACS workbook", f"{item}.(0400,0564)": "",
                f"{item}.(0400,0565)": "CORRECT", **{f"{item}.(0400,0550)[0].({tags[name]})": value for name, value in old.items()}}
     edits = [f'-i "{path}="{shlex.quote(value)}' for path, value in history.items()] + [f"-i {shlex.quote(f'({tags[name]})={value}')}" for name, value in new.items()]
-    key = "patient_id" if decision["kind"] == "patient_id" else "accession_number"
-    values = {"UID": shlex.quote(study["study_instance_uid"]), "TAG": TAGS[key][1], "OLD": shlex.quote(dicom_values(study)[key]), "COUNT": str(_count(study)), "EDITS": " ".join(edits)}
+    checks = " && ".join(f'[ "$(value {TAGS[c][1]} "$file")" = {shlex.quote(value)} ]' for c, value in dicom_values(study).items() if TAGS[c][0] in new and c in ("patient_id", "accession_number"))
+    values = {"UID": shlex.quote(study["study_instance_uid"]), "CHECKS": checks or "true", "COUNT": str(_count(study)), "EDITS": " ".join(edits)}
     return re.sub(rf"\b({'|'.join(values)})\b", lambda found: values[found[0]], _DCMODIFY)

@@ -16,6 +16,7 @@ from .corrections import REASONS, split_study_uid
 from .hl7drafts import Envelope, accession_field, merge_message, order_message, result_message, update_message
 from .rehearsal import of_exam, rehearse, walk_decisions
 
+ON_IMAGES = ("patient_id", "link", "unlink")         # what one pass over a study's images can do together
 LONGEST = {"patient_id": 64, "accession_number": 16}           # LO and SH, PS3.5 table 6.2-1
 # The desk where a fault began, and what it is asked, so that it does not come back.
 CAUSES = {
@@ -42,10 +43,12 @@ def draft_corrections(dept, ledger, *, site):
     """
     require_site(site)
     rows, warned, renamed = [], dict(rehearse(dept, ledger, site=site)[["correction_id", "collisions"]].values.tolist()), {}
-    for decision, before, after in walk_decisions(dept, ledger):
+    steps = list(walk_decisions(dept, ledger))
+    together = _passes(steps)
+    for decision, before, after in steps:
         uids = {*decision["target"].split(), decision["new"]}
         doubts = [warned[decision["id"]], *_doubts(decision), *(f"carry out correction {renamed[u][:8]} first, read the archive again and draft again: it renames series" for u in uids & {*renamed})]
-        drafts = [_order("PACS administrator", "look again at a decision", decision, warned[decision["id"]])] if after is None else _drafts(decision, before, after, site)
+        drafts = [_order("PACS administrator", "look again at a decision", decision, warned[decision["id"]])] if after is None else _drafts(decision, before, after, site, together.get(decision["id"]))
         if decision["kind"] not in ("patient_id", "dismiss"):
             renamed |= dict.fromkeys(uids & {*dept.studies["study_instance_uid"]}, decision["id"])
         for step, (system, title, text, *own) in enumerate(drafts, 1):
@@ -60,13 +63,23 @@ def _doubts(decision):
         yield f"the new value is longer than the {LONGEST[column]} characters DICOM allows, or holds a character it does not"
 
 
-def _drafts(decision, before, after, site):
+def _passes(steps):
+    """`{id: (id of the last, department before the first)}` of decisions on ID and number of one study: its images are gone through once for all of them."""
+    about = {}
+    for decision, before, after in steps:
+        for uid in {*decision["target"].split(), decision["new"]} if after and decision["kind"] != "dismiss" else ():
+            about.setdefault(uid, []).append((decision, before))
+    groups = [group for group in about.values() if len(group) > 1 and all(decision["kind"] in ON_IMAGES for decision, _ in group)]
+    return {decision["id"]: (group[-1][0]["id"], group[0][1]) for group in groups for decision, _ in group}
+
+
+def _drafts(decision, before, after, site, together):
     studies = before.studies[before.studies["study_instance_uid"].isin(decision["target"].split())].to_dict("records")
     reports = before.reports[before.reports["message_control_id"].isin(decision["target"].split())].to_dict("records")
     if decision["kind"] == "dismiss":
         return _work_orders(decision, before, studies, reports, site)
     envelope = Envelope(site, pd.Timestamp(decision["decided_at"]), decision["id"], accession_field(before, site))
-    return [*_messages(decision, before, after, studies, reports, envelope), *(_archive_drafts(decision, before, after) if studies else []),
+    return [*_messages(decision, before, after, studies, reports, envelope), *(_archive_drafts(decision, before, after, together) if studies else []),
             *_work_orders(decision, before, studies, reports, site)]
 
 
@@ -89,7 +102,7 @@ def _messages(decision, before, after, studies, reports, envelope):
         orders = of_exam(before.orders, new, envelope.site).to_dict("records")
         order = orders[-1] if orders else {**after.studies[after.studies["study_instance_uid"] == uid].iloc[0].to_dict(), "procedure_name": studies[0]["study_description"]}
         words = "ties the order to its study" if orders else "places the order that is missing"
-        yield "hl7", f"ORM^O01 that {words} ({draft})", order_message(order, order["accession_number"], uid, envelope, control="XO" if orders else "NW")
+        yield "hl7", f"{'OMI^O23' if envelope.field == 'IPC-1' else 'ORM^O01'} that {words} ({draft})", order_message(order, order["accession_number"], uid, envelope, control="XO" if orders else "NW")
 
 
 def _identity_messages(decision, before, study, envelope, draft):
@@ -106,9 +119,13 @@ def _identity_messages(decision, before, study, envelope, draft):
         yield "hl7", f"ADT^A08 with who the patient is ({draft})", update_message(person, envelope)
 
 
-def _archive_drafts(decision, before, after):
+def _archive_drafts(decision, before, after, together):
     kind = decision["kind"]
-    if kind in ("patient_id", "link", "unlink"):
+    last, before = together or (decision["id"], before)
+    if last != decision["id"]:
+        yield "orthanc", "no archive draft of its own (draft)", "", f"done in one pass over the images with correction {last[:8]}"
+        return
+    if kind in ON_IMAGES:
         yield _attempt("dcmodify", "dcmodify on copies of the study's files (draft)", lambda: dcmodify_script(decision, before, after))
     yield _attempt("orthanc", f"Orthanc calls that {'join' if kind.startswith('merge') else 'store corrected'} images beside the old, count, and delete last (draft)",
                    lambda: json.dumps(dict(zip(("calls", "then_delete"), orthanc_calls(decision, before, after))), ensure_ascii=False, indent=1))

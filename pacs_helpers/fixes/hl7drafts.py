@@ -44,11 +44,12 @@ def merge_message(person, old, envelope):
 
 
 def order_message(order, accession, study_uid, envelope, *, control):
-    """ORM^O01: an order is placed (NW) or changed (XO), with the study that was made for it."""
+    """ORM^O01, or OMI^O23 where IPC holds the number: an order is placed (NW) or changed (XO), with the study that was made for it."""
+    is_imaging = envelope.field == "IPC-1"
     cells = _order_cells(order, accession, envelope) | {("ORC", 1): control, ("ORC", 5): order.get("order_status", "")}
-    told = [] if envelope.field == "IPC-1" else [_segment("ZDS", {1: f"{escaped(study_uid)}^^Application^DICOM"})]
-    cells |= {("IPC", 3): escaped(study_uid)} if envelope.field == "IPC-1" else {}
-    return _message("ORM^O01^ORM_O01", envelope, 2, [*_patient(order), *_segments(cells), *told])
+    told = [] if is_imaging else [_segment("ZDS", {1: f"{escaped(study_uid)}^^Application^DICOM"})]
+    cells |= {("IPC", 3): escaped(study_uid)} if is_imaging else {}
+    return _message("OMI^O23^OMI_O23" if is_imaging else "ORM^O01^ORM_O01", envelope, 2, [*_patient(order), *_segments(cells), *told])
 
 
 def result_message(report, accession, study_uid, envelope, *, is_withdrawn):

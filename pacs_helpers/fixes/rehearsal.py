@@ -16,9 +16,10 @@ def rehearse(dept, ledger, *, site=None, instances=None):
     known however it is spelled. With `instances`, the table of `read_headers`, SOP Instance UIDs that are on both sides are found;
     without it only those that the studies of two patients share.
     """
-    rows = []
-    for decision, before, after in walk_decisions(dept, ledger):
-        against = list(_collisions(decision, before, after, site, instances))
+    rows, steps = [], list(walk_decisions(dept, ledger))
+    final = next((after for _, _, after in reversed(steps) if after), dept)
+    for decision, before, after in steps:
+        against = list(_collisions(decision, before, after, final, site, instances))
         counts = _counts(decision, before, after or before)
         rows.append({"seq": decision["seq"], "correction_id": decision["id"], "finding_id": decision["finding_id"], "kind": decision["kind"], **counts,
                      "collisions": "; ".join(dict.fromkeys(against)), "is_safe": not against})
@@ -65,7 +66,7 @@ def _sum(counts):
     return counts.sum(min_count=1) if len(counts) else 0
 
 
-def _collisions(decision, before, after, site, instances):
+def _collisions(decision, before, after, final, site, instances):
     if after is None:
         yield _STALE
         return
@@ -80,7 +81,7 @@ def _collisions(decision, before, after, site, instances):
     if decision["kind"] == "patient_id":
         yield from _other_person(decision, before, [*studies.to_dict("records"), *reports.to_dict("records")])
     elif decision["kind"] in ("link", "split", "merge"):
-        yield from _other_exam(decision, before, reports, site)
+        yield from _other_exam(decision, before, final, site)
     if decision["kind"] in ("merge", "merge_series"):
         stays = decision["new"] if decision["kind"] == "merge_series" else decision["target"].split()[0]
         yield from _two_studies(before, studies, stays, _sops(instances, studies, series, decision))
@@ -111,11 +112,15 @@ def of_exam(table, number, site):
     return table[(table["accession_number"] != "") & (table["accession_number"].map(clean) == clean(number))]
 
 
-def _other_exam(decision, before, reports, site):
+def _other_exam(decision, before, final, site):
     new, targets = decision["new"], decision["target"].split()
     merged = merged_ids(before.patients)
     own_studies = before.studies[before.studies["study_instance_uid"].isin(targets)]
-    own = {merged.get(i, i) for table in (own_studies, reports) for i in table["patient_id"]} - {""}
+    reports = before.reports[before.reports["message_control_id"].isin(targets)]
+    own = set()
+    for table, key, rows in ((final.studies, "study_instance_uid", own_studies), (final.reports, "message_control_id", reports)):
+        there = table[table[key].isin(rows[key])]           # the ID may be corrected after the number
+        own |= {merged.get(i, i) for i in (there if len(there) else rows)["patient_id"]} - {""}
     orders, other_studies, other_reports = (of_exam(table, new, site) for table in (before.orders, before.studies, before.reports))
     other_studies = other_studies[~other_studies["study_instance_uid"].isin(targets)]
     other_reports = other_reports[~other_reports["message_control_id"].isin(targets)]

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -201,6 +202,20 @@ def test_a_study_gets_its_accession_number_and_keeps_its_study_uid(bench, how):
 
 
 @both_ways
+def test_a_wrong_pick_is_put_right_in_one_pass_over_the_images(bench, how, monkeypatch):
+    decide(bench, kind="link", target=UID["other"], old="R1002", new="R1004", reason="WRONG_PICK")
+    decide(bench, kind="patient_id", target=UID["other"], old=BIRCH[0], new=ASH[0], reason="WRONG_PICK")
+    assert len(list(written(bench).glob("*-orthanc.json"))) == 1
+    shutil.rmtree(bench.folder / "drafts")
+    monkeypatch.setenv("LOOKED_TWICE", "yes")
+    middle, after = carry_out(bench, how)
+    (ds,) = of(after, "other")
+    assert len(middle) == 11 and len(after) == 10 and (ds.PatientID, str(ds.PatientName), ds.PatientBirthDate, ds.AccessionNumber) == (*ASH[:3], "R1004")
+    was = ds.OriginalAttributesSequence[0].ModifiedAttributesSequence[0]
+    assert (was.PatientID, str(was.PatientName), was.AccessionNumber) == (BIRCH[0], BIRCH[1], "R1002")
+
+
+@both_ways
 def test_series_split_off_form_the_study_that_the_ledger_names(bench, how):
     listed = series_uid("neck", 1)
     decide(bench, kind="split", target=UID["neck"], series=listed, old="R1003", new="R1004", reason="TWO_EXAMS")
@@ -277,7 +292,7 @@ def test_images_with_a_history_of_their_own_are_left_alone(bench):
     bench.ask("DELETE", f"/instances/{one}")
     assert bench.ask("POST", "/instances", again.getvalue())[0] == 200
     ran = run_shell(bench, next(written(bench).glob("*-orthanc.sh")))
-    assert ran.returncode == 1 and "200 instead of 404" in ran.stderr
+    assert ran.returncode == 1 and "a history of their own" in ran.stderr
     assert sum(ds.PatientID == TYPED[0] for ds in archive(bench)) == 3
 
 
@@ -304,6 +319,18 @@ def test_dcmodify_changes_copies_and_appends_to_their_history(bench):
     last = [pydicom.dcmread(path).OriginalAttributesSequence[-1] for path in to.iterdir()]
     assert {(i.ModifyingSystem, i.ModifiedAttributesSequence[0].PatientID, str(i.ModifiedAttributesSequence[0].PatientName)) for i in last} == {("PACS workbook", TYPED[0], TYPED[1])}
     assert pixels(pydicom.dcmread(path) for path in to.iterdir()) == pixels(ds for ds in images() if ds.StudyInstanceUID == UID["typed"])
+
+
+def test_dcmodify_changes_id_and_number_together(bench, monkeypatch):
+    need("dcmodify")
+    monkeypatch.setenv("LOOKED_TWICE", "yes")
+    decide(bench, kind="patient_id", target=UID["typed"], old=TYPED[0], new=ASH[0])
+    decide(bench, kind="link", target=UID["typed"], old="R1001", new="R1004")
+    (script,) = written(bench).glob("*-dcmodify.sh")
+    ran = run_shell(bench, script, str(bench.folder / "dicom"), str(bench.folder / "to"))
+    assert ran.returncode == 0, ran.stderr
+    got = pacs.read_headers(bench.folder / "to", site=SITE).instances
+    assert got[["patient_id", "accession_number", "study_instance_uid"]].values.tolist() == [[ASH[0], "R1004", UID["typed"]]] * 3
 
 
 def test_dcmodify_stops_at_a_file_that_carries_another_value(bench):

@@ -67,7 +67,7 @@ def test_an_order_carries_number_and_study_where_this_site_has_them(ledger, tmp_
     decide(ledger)
     (row,) = read_back(department(orders=[order()], studies=[study("R9")]), ledger, tmp_path / "drafts", site).to_dict("records")
     (number,) = {row[c] for c in (field.lower().replace("-", "_"),)}
-    assert (row["message_type"], row["order_control"], number, row["study_instance_uid"], row["patient_id"], row["modality"]) == ("ORM", "XO", "R1001", "2.25.1", "TEST100231", "CT")
+    assert (row["message_type"], row["order_control"], number, row["study_instance_uid"], row["patient_id"], row["modality"]) == ("OMI" if field == "IPC-1" else "ORM", "XO", "R1001", "2.25.1", "TEST100231", "CT")
     assert row["order_status"] == "CM" and row["problems"] == ""
 
 

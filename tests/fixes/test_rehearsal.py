@@ -63,7 +63,7 @@ def test_ids_that_registration_merged_are_one_patient(ledger):
     assert only(rehearse(department(orders=[order()], studies=[study("R9", patient_id="OLD7")], patients=[merged]), ledger))["is_safe"]
 
 
-def test_each_decision_is_rehearsed_on_what_those_before_it_left(ledger):
+def test_a_link_is_judged_by_whose_the_images_are_once_all_decisions_are_carried_out(ledger):
     dept = department(orders=[order()], studies=[study("R9", **TEMPORARY)])
     decide(ledger)
     assert not only(rehearse(dept, ledger))["is_safe"]
@@ -71,6 +71,10 @@ def test_each_decision_is_rehearsed_on_what_those_before_it_left(ledger):
     decide(second, kind="patient_id", old="UNK_1", new="TEST100231", reason="IDENTITY_CONFIRMED")
     decide(second)
     assert rehearse(dept, second)["is_safe"].tolist() == [True, True]
+    third = ledger.with_name("third.jsonl")
+    decide(third)
+    decide(third, kind="patient_id", old="UNK_1", new="TEST100231", reason="IDENTITY_CONFIRMED")
+    assert rehearse(dept, third)["is_safe"].tolist() == [True, True], "the number first, then the ID: in the end it is the same patient's exam"
 
 
 def test_an_id_known_under_another_name_or_birth_date_is_a_collision_unless_the_identity_was_temporary(ledger):
