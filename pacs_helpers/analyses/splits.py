@@ -215,4 +215,4 @@ def _how_reported(numbers, told):
         return "one report for all"
     if len(numbers) > 1 and done == numbers and len(told) == len(numbers):
         return "each with its own report"
-    return f"{len(done)} of {len(numbers)} accession numbers reported" if told else "no report"
+    return "no report" if not told else "reported" if done == numbers else f"{len(done)} of {len(numbers)} accession numbers reported"

@@ -43,7 +43,7 @@ def plot_series(series, *, site, ax=None):
     if len(timed):
         start, end = timed["started_at"].min(), timed["ended_at"].fillna(timed["started_at"]).max()
         room = max(end - start, pd.Timedelta("1min"))
-        ax.set_xlim(dates.date2num(start - 0.03 * room), dates.date2num(end + (0.5 if "proposed_accession_number" in timed else 0.3) * room))
+        ax.set_xlim(dates.date2num(start - 0.03 * room), dates.date2num(end + (0.5 if any("→" in text.get_text() for text in ax.texts) else 0.3) * room))
     time_axis(ax, site.time_zone)
     ax.set_title(_title(series, timed, letters), loc="left", fontsize=10)
     return ax
