@@ -26,12 +26,13 @@ from .readers.transfers import read_transfer_list
 from .site import Site
 from .store import Store, read_store, update_store
 from .tables import AccountingError, TableError, conform
+from .views.bench import FixBench
 from .views.briefing import write_briefing
 from .views.casefile import explain_gaps, plot_exam
 from .views.charts import plot_backlog, plot_findings, plot_throughput, plot_turnaround, plot_turnaround_by
 from .views.messages import explore_message
 from .views.splitbars import plot_series
-from .views.widgets import ExamCaseFile, FixBench
+from .views.widgets import ExamCaseFile
 
 __all__ = [
     "Site", "TableError", "AccountingError", "ShareLost", "conform",

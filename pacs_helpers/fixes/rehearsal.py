@@ -4,7 +4,7 @@ from ..analyses.identity import is_temporary, same_name
 from ..analyses.links import merged_ids
 from ..tables import REHEARSAL, conform
 from .applied import apply_decision, known_person
-from .corrections import read_corrections, split_study_uid
+from .corrections import FIELDS, read_corrections, split_study_uid
 
 _STALE = "stale: the target or its old value is not in these traces any more; look at the finding again"
 
@@ -24,6 +24,13 @@ def rehearse(dept, ledger, *, site=None, instances=None):
         rows.append({"seq": decision["seq"], "correction_id": decision["id"], "finding_id": decision["finding_id"], "kind": decision["kind"], **counts,
                      "collisions": "; ".join(dict.fromkeys(against)), "is_safe": not against})
     return conform(rows, REHEARSAL)
+
+
+def collisions_of(decision, dept, *, site=None, instances=None):
+    """What stands against one decision, recorded or only planned, in sentences; [] when nothing does."""
+    decision = {"field": FIELDS[decision["kind"]], "old": "", "new": "", "series": "", **decision}
+    after = dept if decision["kind"] == "dismiss" else apply_decision(dept, decision)
+    return list(dict.fromkeys(_collisions(decision, dept, after, after or dept, site, instances)))
 
 
 def walk_decisions(dept, ledger):

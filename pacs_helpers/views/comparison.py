@@ -2,6 +2,7 @@
 
 import difflib
 import html
+import re
 
 import pandas as pd
 
@@ -44,27 +45,44 @@ def _side(rows, what, times, site):
 
 
 def comparison_table(feed, study):
-    """An HTML table of both sides, every value escaped; differing characters are marked and each row says same, differs or one side only."""
+    """An HTML table of both sides, every value escaped: each row says in a sign and words whether they agree, what differs is underlined, odd spaces are drawn."""
     rows = "".join(_row(label, feed.get(name, ""), study.get(name, ""), name) for name, label in FIELDS)
     heads = "".join(f"<th scope='col' style='text-align:left;padding:2px 14px 2px 0'>{h}</th>" for h in ("Field", "Order or report", "Images", ""))
     absent = "" if feed and study else f"<p><em>{'No order or report' if not feed else 'No study'} to compare with yet: pick a candidate, or look in the other system.</em></p>"
-    return f"<table style='border-collapse:collapse;line-height:1.5'><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{absent}"
+    spaces = "<p>␣ is a space, ⍽ a no-break space.</p>" if re.search("[␣⍽]", rows) else ""
+    return f"<table style='border-collapse:collapse;line-height:1.5'><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{spaces}{absent}"
 
 
 def _row(label, one, other, name):
     same = one == other
-    verdict = "" if not one and not other else "same" if same else "only one side" if not one or not other else "differs" if name not in ("what", "at") else "compare"
-    left, right = (_marked(one, other), _marked(other, one)) if verdict == "differs" else (html.escape(one), html.escape(other))
-    weight = "font-weight:600" if verdict == "differs" else "color:#555"
+    verdict = "" if not one and not other else "= same" if same else "– only one side" if not one or not other else "≠ differs" if name not in ("what", "at") else "? compare"
+    differs = verdict == "≠ differs"
+    left, right = (_marked(one, other, differs), _marked(other, one, differs))
+    weight = "font-weight:600" if differs else "color:#555"
     cell = "padding:2px 14px 2px 0;border-top:1px solid #ddd;vertical-align:top;white-space:pre-wrap"
     return (f"<tr><th scope='row' style='text-align:left;font-weight:400;color:#555;{cell}'>{label}</th><td style='{cell}'>{left or '–'}</td>"
-            f"<td style='{cell}'>{right or '–'}</td><td style='{weight};{cell}'>{verdict}</td></tr>")
+            f"<td style='{cell}'>{right or '–'}</td><td style='{weight};{cell};white-space:nowrap'>{verdict}</td></tr>")
 
 
-def _marked(text, other):
-    """`text` with the characters that `other` does not have at that place in <mark>; outer spaces made visible."""
+def _marked(text, other, differs):
+    """`text`, escaped, with leading, trailing, double and no-break spaces drawn, and where the sides differ what `other` does not have underlined in <mark>."""
+    text, other = _drawn(text), _drawn(other)
+    if not differs:
+        return html.escape(text)
     out = []
     for tag, i, j, _, _ in difflib.SequenceMatcher(None, text, other, autojunk=False).get_opcodes():
-        piece = html.escape(text[i:j]).replace(" ", "&middot;" if tag != "equal" else " ")
-        out.append(piece if tag == "equal" or not piece else f"<mark style='background:#ffe08a'>{piece}</mark>")
+        piece = html.escape(text[i:j] if tag == "equal" else text[i:j].replace(" ", "␣"))
+        out.append(piece if tag == "equal" or not piece else f"<mark style='background:#ffe08a;text-decoration:underline;text-underline-offset:3px'>{piece}</mark>")
     return "".join(out)
+
+
+def _drawn(text):
+    return re.sub(r"^ +| +$| {2,}", lambda spaces: "␣" * len(spaces[0]), text.replace("\xa0", "⍽"))
+
+
+def plain_table(heads, rows):
+    """An HTML table of rows of text, every value escaped."""
+    cell = "text-align:left;padding:2px 12px 2px 0;border-top:1px solid #ddd;line-height:1.5;vertical-align:top"
+    head = "".join(f"<th scope='col' style='{cell};border-top:0'>{h}</th>" for h in heads)
+    body = "".join("<tr>" + "".join(f"<td style='{cell}'>{html.escape(str(value)) or '–'}</td>" for value in row) + "</tr>" for row in rows)
+    return f"<table style='border-collapse:collapse'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

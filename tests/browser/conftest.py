@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -55,16 +56,15 @@ def page(browser):
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """The address of a JupyterLab in a folder with the notebooks and the samples, with none of the user's settings."""
+    """`(address, ledger)` of a JupyterLab in a folder with the notebooks and the samples, with none of the user's settings."""
     need_chromium()
     tmp = tmp_path_factory.mktemp("lab")
-    shutil.copytree(ROOT / "notebooks", tmp / "work" / "notebooks")
-    (tmp / "work" / "data").symlink_to(ROOT / "data")
+    copy_notebooks(tmp)
     quiet = tmp / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
     quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
     with serving(LAB, tmp, "/api") as base:
-        yield base
+        yield base, tmp / "corrections.jsonl"
 
 
 @pytest.fixture(scope="session")
@@ -74,11 +74,18 @@ def kiosk(tmp_path_factory):
     if importlib.util.find_spec("voila") is None:
         (pytest.fail if os.environ.get("REQUIRE_PROGRAMS") else pytest.skip)("no voila in this environment; install the extra `kiosk` to run its test")
     tmp = tmp_path_factory.mktemp("kiosk")
-    shutil.copytree(ROOT / "notebooks", tmp / "work" / "notebooks")
-    (tmp / "work" / "data").symlink_to(ROOT / "data")
+    copy_notebooks(tmp)
     with serving(["voila", "notebooks/05_fix_bench.ipynb", "--no-browser", *workbook.KIOSK], tmp, "/") as base:
         token = re.search(r"token=[0-9a-f]+", (tmp / "server.log").read_text())[0]
         yield base, f"{base}/?{token}"
+
+
+def copy_notebooks(tmp):
+    """Nothing; the notebooks and the samples are in tmp/work, and the ledger of the fix bench is tmp/corrections.jsonl."""
+    shutil.copytree(ROOT / "notebooks", tmp / "work" / "notebooks")
+    (tmp / "work" / "data").symlink_to(ROOT / "data")
+    bench = tmp / "work" / "notebooks" / "05_fix_bench.ipynb"
+    bench.write_text(bench.read_text(encoding="utf-8").replace('tempfile.mkdtemp() + \\"/corrections.jsonl\\"', json.dumps(json.dumps(str(tmp / "corrections.jsonl")))[1:-1]), encoding="utf-8")
 
 
 @contextlib.contextmanager

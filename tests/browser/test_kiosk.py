@@ -14,7 +14,7 @@ def test_the_kiosk_shows_the_bench_to_who_has_the_token_and_serves_no_file(kiosk
     for name in ("00_start_here.png", "05_fix_bench.ipynb"):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"{base}/voila/files/{name}?{token}", timeout=10)
-    page.goto(address, wait_until="domcontentloaded")
+    page.goto(address, wait_until="domcontentloaded", timeout=180_000)      # Voila runs the notebook first
     page.get_by_role("button", name="Undo").wait_for(timeout=120_000)
     assert page.get_by_text("import pacs_helpers").count() == 0
     outside = [url for url in page.asked if not url.startswith((base, base.replace("http", "ws"), "data:", "blob:", "about:"))]

@@ -1,0 +1,86 @@
+"""Many findings that one rule explains, decided together: each is previewed and becomes a record of its own."""
+
+import re
+
+import pandas as pd
+
+from ..fixes.corrections import record_correction
+from ..fixes.ledger import LedgerError
+from ..tables import TableError
+from .comparison import plain_table
+from .decisions import ONE_EXAM, cautions_of, current_id, match_decision
+
+MOST, AT_ONCE, LEAD = 500, 100, 0.1
+DECISION = ("kind", "target", "old", "new")
+COLUMNS = ("rule", "finding_id", "code", "accession_number", *DECISION, "confidence", "evidence")
+ALIKE = {"U09": "group cases: right as they are", "U15": "test and service images: nothing to match"}
+
+
+def bulk_rules(findings, candidates, dept, site):
+    """What accepting would record for each of the first 500 findings whose proposal follows a rule that others share, one row each, with the `rule` in words."""
+    rows = []
+    for finding in findings.head(MOST).to_dict("records"):
+        mine = candidates[candidates["finding_id"] == finding["finding_id"]].sort_values("score", ascending=False, kind="stable").to_dict("records")
+        if finding["code"] not in (*ONE_EXAM, *ALIKE) and (not mine or len(mine) > 1 and mine[0]["score"] - mine[1]["score"] < LEAD):
+            continue
+        try:
+            decision = {name: "" for name in DECISION} | match_decision(finding, {} if finding["code"] in ALIKE else (mine or [{}])[0], dept, site)
+        except TableError:
+            continue                # such as studies of one exam under two patients: for a person, one by one
+        rows.append({**{name: finding.get(name, "") for name in COLUMNS}, **decision, "rule": rule_of(finding, decision, dept)})
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    shared = table[(table["rule"] != "") & table.duplicated("rule", keep=False)]
+    return shared.sort_values(["rule", "finding_id"], kind="stable").reset_index(drop=True)
+
+
+def rule_of(finding, decision, dept):
+    """The rule behind a proposal, the same words for the same rule; "" where it is a matter of its own, such as a typing error."""
+    code, kind, old, new = finding["code"], decision["kind"], decision["old"], decision["new"]
+    if code in ALIKE and kind == "dismiss":
+        return f"{code} {ALIKE[code]}"
+    if kind == "merge":
+        stations = sorted(set(dept.studies.loc[dept.studies["study_instance_uid"].isin(decision["target"].split()), "station_name"]))
+        return f"{code} several studies of one exam from {', '.join(stations) or 'an unnamed station'}"
+    if kind not in ("patient_id", "link") or not old or not new:
+        return ""
+    what = f"{code} {'patient ID' if kind == 'patient_id' else 'accession number'}"
+    if code == "U05c" and current_id(old, dept) == new:
+        return f"{what}: registration merged it into another"
+    word, longer, shorter = ("gets", new, old) if len(new) > len(old) else ("loses", old, new)
+    prefix = longer.removesuffix(shorter)
+    if not longer.endswith(shorter) or re.search("[1-9]$", prefix):
+        return ""
+    return f"{what} {word} {f'the prefix {prefix}' if prefix.strip('0') else 'leading zeros'}"
+
+
+def rows_of_rule(rules, rule, dept, site, instances=None):
+    """`(rows of the rule to record, how many are left out because something stands against them)`, of the first 100: the rest comes with the next round."""
+    rows = rules[rules["rule"] == rule].head(AT_ONCE)
+    is_clear = [not cautions_of({name: row[name] for name in DECISION}, dept, site, instances) for row in rows.to_dict("records")]
+    return rows[is_clear].reset_index(drop=True), len(rows) - sum(is_clear)
+
+
+def bulk_table(rows):
+    """An HTML table of all that a rule would record, every value escaped."""
+    lines = [(r["accession_number"], r["kind"], r["target"], r["old"], r["new"], f"{r['confidence']:.0%}") for r in rows.to_dict("records")]
+    table = plain_table(("Accession", "Record", "On", "Old", "New", "Confidence"), lines)
+    return f"<div style='max-height:22rem;overflow:auto' tabindex='0' role='region' aria-label='What the rule would record'>{table}</div>"
+
+
+def record_all(ledger, rows, *, reason, text, decided_by, expect):
+    """`(records made, what was not saved and why)`: one record a row. A conflict leaves its row out; any other failure stops, for the next would fail too."""
+    made, failed = [], []
+    for row in rows.to_dict("records"):
+        try:
+            made.append(record_correction(ledger, **{name: row[name] for name in DECISION}, reason=reason, text=text or f"all of one rule: {row['rule']}", evidence=row["evidence"],
+                                          decided_by=decided_by, finding_id=row["finding_id"], expect=expect))
+        except (LedgerError, TableError) as error:
+            failed.append(f"{row['finding_id']}: {told(error)}")
+            if getattr(error, "code", "") != "CONFLICT":
+                break
+    return made, failed
+
+
+def told(error):
+    """What became of a decision, in a sentence: what only the disk did not confirm may be in the ledger all the same."""
+    return str(error) if getattr(error, "code", "") == "LOG_NOT_SYNCED" else f"NOT saved. {error}"

@@ -1,0 +1,209 @@
+"""What each action of the bench would record, as arguments of record_correction, and how that reads before it is recorded."""
+
+import html
+
+from ..analyses.links import merged_ids
+from ..fixes.corrections import REASONS
+from ..fixes.rehearsal import collisions_of, of_exam
+from ..tables import TableError
+from .comparison import sides_of
+
+ACTIONS = {"accept": "Accept the candidate", "reject": "No partner here", "pass_on": "Not here: another desk", "ignore": "Ignore: nothing to change", "patient_id": "Correct the patient ID",
+           "link": "Move to an accession", "unlink": "Take off its accession", "split": "Split off series", "merge": "Merge studies", "merge_series": "Move series to a study",
+           "bulk": "All of one rule"}
+INPUTS = {"patient_id": ("subject", "patient_id"), "link": ("subject", "accession"), "unlink": ("subject",), "split": ("subject", "series", "accession"),
+          "merge": ("subject", "studies", "accession"), "merge_series": ("subject", "series", "studies"), "bulk": ("rule", "count")}
+OF_ACTION = {"reject": "NO_PARTNER", "pass_on": "NOT_HERE", "split": "TWO_EXAMS", "merge": "SPLIT_BY_DEVICE", "merge_series": "WRONG_PICK", "unlink": "WRONG_PICK"}
+OF_CODE = {"U05b": "ID_FORMAT", "U05c": "MERGED", "U05d": "IDENTITY_CONFIRMED", "U05e": "WRONG_PICK", "U07": "WRONG_PICK", "U08": "SPLIT_BY_DEVICE", "U09": "NO_ERROR", "U10": "SPLIT_BY_DEVICE",
+           "U15": "TEST"}
+ONE_EXAM = ("U08", "U10")
+SIDES = (("studies", "study_instance_uid"), ("reports", "message_control_id"))
+
+
+def reasons_for(action, finding, decision=None):
+    """`[(words, code)]` for the reason, the likely one first. A person still chooses it, unless the action is the reason."""
+    code, about_report = finding["code"], finding["message_control_id"] and finding["code"] in ("U03", "U05e", "U06")
+    by_code = OF_CODE.get(code, "TYPED_WRONG")
+    likely = OF_ACTION.get(action) or ("REPORT_MISFILED" if about_report else by_code if action != "ignore" or code in ("U09", "U15") else "NO_ERROR")
+    if decision and decision["kind"] == "dismiss" and action == "accept":
+        likely = "NO_ERROR"
+    codes = [likely] if action == "pass_on" else [likely, *(r for r in REASONS if r != likely)]
+    return [(f"{c}: {REASONS[c]}", c) for c in codes]
+
+
+def subjects_of(finding, chosen, dept):
+    """`[(words, id)]` of the studies and the report that a finding and its candidate are about."""
+    uids = dict.fromkeys([*finding["study_instance_uid"].split(), *chosen.get("candidate_study_instance_uid", "").split()])
+    messages = finding["message_control_id"]
+    told = [(f"report, {' '.join(_values(messages, 'accession_number', dept)) or 'no accession'}", messages)] if _values(messages, "patient_id", dept) else []
+    return [(describe_study(u, dept), u) for u in uids if _values(u, "patient_id", dept)] + told
+
+
+def describe_study(uid, dept):
+    row = dept.studies[dept.studies["study_instance_uid"] == uid].iloc[0]
+    return f"study …{uid[-6:]}, {row['modality']} {row['body_part_examined'] or row['study_description']}, {row['accession_number'] or 'no accession'}, {row['patient_id'] or 'no ID'}"
+
+
+def studies_near(finding, chosen, subject, dept):
+    """`[(words, Study Instance UID)]` of what may be merged with a study: those of the finding, of its candidate and of the same patient, at most 30."""
+    people = _values(subject, "patient_id", dept)
+    same = dept.studies.loc[dept.studies["patient_id"].isin([p for p in people if p]), "study_instance_uid"].tolist()
+    uids = dict.fromkeys([*(i for _, i in subjects_of(finding, chosen, dept)), *same])
+    return [(describe_study(u, dept), u) for u in uids if u in set(dept.studies["study_instance_uid"]) and u != subject][:30]
+
+
+def series_of(subject, dept):
+    """`[(words, Series Instance UID)]` of a study."""
+    rows = dept.series[dept.series["study_instance_uid"] == subject].to_dict("records")
+    return [(f"series {r['series_number'] or '?'}, {r['modality']} {r['series_description'] or r['body_part_examined']}, images: {r['n_instances']}", r["series_instance_uid"]) for r in rows]
+
+
+def _values(target, column, dept):
+    """The distinct values of a column on a study or on the versions of a report, as they stand."""
+    for name, key in SIDES:
+        table = getattr(dept, name)
+        rows = table[table[key].isin(target.split())]
+        if len(rows):
+            return list(dict.fromkeys(rows[column]))
+    return []
+
+
+def current_id(patient_id, dept):
+    """The patient ID after the merges that registration has announced."""
+    return merged_ids(dept.patients).get(patient_id, patient_id)
+
+
+def decision_of(action, finding, chosen, given, dept, site):
+    """What `action` would record; TableError says what is still missing, or why it cannot be. `given`: subject, patient_id, accession, series, studies."""
+    if action in ("reject", "pass_on", "ignore"):
+        return _dismissal(finding)
+    if action == "accept":
+        if not chosen and finding["code"] not in (*ONE_EXAM, "U09"):
+            raise TableError("Choose a candidate.")
+        return match_decision(finding, chosen, dept, site)
+    subject = given["subject"]
+    if not subject:
+        raise TableError("This finding is about no study and no report; choose a candidate that is.")
+    if action in ("patient_id", "link"):
+        return _change(action, subject, given, dept)
+    return {"unlink": _unlink, "split": _split, "merge": _merge, "merge_series": _merge_series}[action](subject, given, dept)
+
+
+def _change(kind, subject, given, dept):
+    column, new = ("accession_number", given["accession"].strip()) if kind == "link" else ("patient_id", given["patient_id"].strip())
+    olds = _values(subject, column, dept)
+    if not new or olds == [new]:
+        raise TableError("This stands there already: nothing to record." if new else f"Type the {column.replace('_', ' ').replace('id', 'ID')}.")
+    return {"kind": kind, "target": subject, "old": " ".join(o for o in olds if o != new), "new": new}
+
+
+def _unlink(subject, given, dept):
+    olds = [o for o in _values(subject, "accession_number", dept) if o]
+    if not olds:
+        raise TableError("It stands under no accession number: nothing to record.")
+    return {"kind": "unlink", "target": subject, "old": " ".join(olds), "new": ""}
+
+
+def _split(subject, given, dept):
+    series, new = _series(subject, given, dept), given["accession"].strip()
+    old = " ".join(_values(subject, "accession_number", dept))
+    if not new or new == old:
+        raise TableError("Type the accession number that the series go to." + (" It is the study's own now." if new else ""))
+    return {"kind": "split", "target": subject, "series": series, "old": old, "new": new}
+
+
+def _series(subject, given, dept):
+    known = {uid for _, uid in series_of(subject, dept)}
+    if not known:
+        raise TableError("The series of this study are not known: its images were not read.")
+    if not given["series"]:
+        raise TableError("Choose the series that leave the study.")
+    if known <= set(given["series"]):
+        raise TableError("Leave at least one series; to move the whole study, use the move to an accession or the merge.")
+    return " ".join(sorted(given["series"]))
+
+
+def _merge(subject, given, dept):
+    if not given["studies"]:
+        raise TableError("Choose the studies that become part of the one above.")
+    return _merged([subject, *given["studies"]], given["accession"].strip(), dept)
+
+
+def _merged(uids, accession, dept):
+    if len({current_id(p, dept) for u in uids for p in _values(u, "patient_id", dept)}) > 1:
+        raise TableError("These studies name different patients. If it is one patient, correct the patient ID first; if not, they must not be merged.")
+    olds = list(dict.fromkeys(n for u in uids for n in _values(u, "accession_number", dept) if n))
+    if not (accession or olds):
+        raise TableError("Type the accession number of the exam.")
+    return {"kind": "merge", "target": " ".join(uids), "old": " ".join(olds), "new": accession or olds[0]}
+
+
+def _merge_series(subject, given, dept):
+    series = _series(subject, given, dept)
+    if len(given["studies"]) != 1:
+        raise TableError("Choose the one study that the series join.")
+    return {"kind": "merge_series", "target": subject, "series": series, "old": subject, "new": given["studies"][0]}
+
+
+def match_decision(finding, chosen, dept, site):
+    """What accepting means: merge the studies of one exam, mend an ID, or link a report or study to the candidate's exam."""
+    own = finding["study_instance_uid"].split()
+    if finding["code"] in ONE_EXAM and len(own) > 1:
+        return _merged(own, "", dept)
+    if not chosen:
+        return _dismissal(finding)
+    accession, offered = chosen["candidate_accession_number"], chosen["candidate_study_instance_uid"].split()
+    uid = next((u for u in offered if u in own), own[0] if own else "")
+    messages = finding["message_control_id"]
+    if finding["code"].startswith("U05") and uid:
+        decision = id_decision(finding, *sides_of(finding, dept, site, accession, uid), dept)
+        return decision if decision.get("new", "") not in ("", decision.get("old", "")) else _dismissal(finding)
+    if messages and accession:
+        return _link(finding, messages, accession, dept, site)
+    if uid and accession:
+        return _link(finding, uid, accession, dept, site)
+    if offered and not uid:
+        return _link(finding, offered[0], finding["accession_number"], dept, site)
+    return _dismissal(finding)
+
+
+def _link(finding, target, new, dept, site):
+    olds = _values(target, "accession_number", dept)
+    if {site.clean_accession(number) for number in olds} == {site.clean_accession(new)}:
+        return _dismissal(finding)
+    return {"kind": "link", "target": target, "old": " ".join(olds), "new": new}
+
+
+def _dismissal(finding):
+    return {"kind": "dismiss", "target": finding["finding_id"]}
+
+
+def id_decision(finding, feed, study, dept):
+    """Whose patient ID is to be mended, from what and to what; {} where the finding is about no images.
+
+    A report under another patient is mended to the exam's; else the images shown, to the ID that the feed gives after its merges.
+    """
+    if finding["code"].startswith("U05") and finding["message_control_id"] and feed and study:
+        return {"kind": "patient_id", "target": finding["message_control_id"], "old": feed["patient_id"], "new": study["patient_id"]}
+    if not study or study["study_instance_uid"] not in finding["study_instance_uid"].split():
+        return {}
+    right = current_id(feed.get("patient_id", ""), dept) if finding["code"].startswith("U05") else ""
+    return {"kind": "patient_id", "target": study["study_instance_uid"], "old": study["patient_id"], "new": right or study["patient_id"]}
+
+
+def cautions_of(decision, dept, site, instances=None):
+    """Sentences on what stands against a decision, and on an accession number that no order carries."""
+    unknown = decision["kind"] in ("link", "split", "merge") and of_exam(dept.orders, decision["new"], site).empty
+    return [*collisions_of(decision, dept, site=site, instances=instances), *([f"no order carries the accession number {decision['new']}"] if unknown else [])]
+
+
+def plan_of(decision, cautions, reason):
+    """In HTML, what would be recorded, before anybody presses a button."""
+    words = {"dismiss": "reviewed; nothing is changed", "patient_id": "the patient ID is corrected", "link": "it goes to another accession number", "unlink": "it is taken off its accession number",
+             "split": "series leave the study for an exam of their own", "merge": "the studies become one, the first named", "merge_series": "series join another study"}[decision["kind"]]
+    change = f": {decision['old'] or '(none)'} becomes {decision['new'] or '(none)'}" if "new" in decision else ""
+    series = f" Series: {', '.join(decision['series'].split())}." if decision.get("series") else ""
+    alarm = "".join(f"<br><strong style='color:#a40000'>! {html.escape(c)}</strong>" for c in cautions)
+    why = html.escape(f"Reason: {reason}." if reason else "Confirm the reason, or choose another.")
+    what = f"{html.escape(words + change)}. {html.escape(series)}<br>On {html.escape(decision['target'])}."
+    return f"<div style='line-height:1.5'><strong>Would record “{decision['kind']}”</strong>: {what}{alarm}<br>{why}</div>"
