@@ -10,6 +10,8 @@ from .analyses.splits import describe_splits
 from .analyses.turnaround import measure_backlog, measure_turnaround, summarize_turnaround
 from .department import Department, build_department, measure_period
 from .fixes.applied import apply_corrections, find_stale
+from .fixes.copies import CopiesStopped, write_corrected_copies
+from .fixes.copyplan import plan_copies
 from .fixes.corrections import read_corrections, record_correction, undo_correction, verify_corrections
 from .fixes.drafts import draft_corrections, write_drafts
 from .fixes.rehearsal import rehearse
@@ -43,7 +45,7 @@ __all__ = [
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_matching",
     "describe_splits", "propose_series", "measure_split_effect", "measure_findings", "summarize_throughput", "summarize_links",
     "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",
-    "rehearse", "draft_corrections", "write_drafts",
+    "rehearse", "draft_corrections", "write_drafts", "plan_copies", "write_corrected_copies", "CopiesStopped",
     "plot_turnaround", "plot_turnaround_by", "plot_backlog", "plot_findings", "plot_throughput", "plot_exam", "plot_series", "explain_gaps", "explore_message",
     "FixBench", "ExamCaseFile", "write_briefing",
 ]

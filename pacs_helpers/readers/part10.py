@@ -85,6 +85,20 @@ def read_elements(read_at, size, wanted, opened, own=frozenset(), *, is_remember
     return Elements(meta, values, items, list(dict.fromkeys(codes + found)), reached, known[1] if known else None), None
 
 
+def open_data_set(data):
+    """`(start, at, syntax, data set, implicit, big)` of a whole file: where its meta information starts and ends, and the data set, inflated; None for it when damaged."""
+    start, _ = _start(data)
+    meta, at = _read_meta(data[:META_LIMIT], start)
+    syntax = first(meta, _SYNTAX).decode("latin-1").strip(" \0")
+    body = _inflate(data[at:])[0] if syntax in _DEFLATED else data[at:]
+    return start, at, syntax, body, *_encoding((body or b"")[:8].ljust(8, b"\0"), syntax)
+
+
+def deflates(syntax):
+    """Whether data sets of this transfer syntax are deflated."""
+    return syntax in _DEFLATED
+
+
 def _start(head):
     if head[128:132] == b"DICM":
         return 132, ["PREAMBLE_EXECUTABLE"] if head.startswith(_EXECUTABLE) else []
