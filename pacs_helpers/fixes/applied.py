@@ -42,7 +42,7 @@ def _fold(dept, ledger):
 
 def apply_decision(dept, decision):
     """A Department with one decision applied to copies of its tables; None when its target or old value is not there."""
-    dept = dept._replace(**{name: getattr(dept, name).copy() for name in _COPIED})
+    dept = dept._replace(**{name: getattr(dept, name).copy(deep=False) for name in _COPIED})        # what is written to is copied then
     return dept if decision["kind"] == "dismiss" else _APPLY[decision["kind"]](dept, decision)
 
 

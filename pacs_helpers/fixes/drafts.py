@@ -14,7 +14,7 @@ from .applied import known_person
 from .archivedrafts import NotDrafted, as_shell, dcmodify_script, orthanc_calls
 from .corrections import REASONS, split_study_uid
 from .hl7drafts import Envelope, accession_field, merge_message, order_message, result_message, update_message
-from .rehearsal import of_exam, rehearse, walk_decisions
+from .rehearsal import of_exam, rehearse_steps, walk_decisions
 
 ON_IMAGES = ("patient_id", "link", "unlink")         # what one pass over a study's images can do together
 LONGEST = {"patient_id": 64, "accession_number": 16}           # LO and SH, PS3.5 table 6.2-1
@@ -42,9 +42,8 @@ def draft_corrections(dept, ledger, *, site):
     What `rehearse` finds against a decision is the `warning` of all its drafts. A decision that is stale has a work order only.
     """
     require_site(site)
-    rows, warned, renamed = [], dict(rehearse(dept, ledger, site=site)[["correction_id", "collisions"]].values.tolist()), {}
-    steps = list(walk_decisions(dept, ledger))
-    together = _passes(steps)
+    rows, renamed, steps = [], {}, list(walk_decisions(dept, ledger))
+    warned, together = dict(rehearse_steps(steps, site)[["correction_id", "collisions"]].values.tolist()), _passes(steps)
     for decision, before, after in steps:
         uids = {*decision["target"].split(), decision["new"]}
         doubts = [warned[decision["id"]], *_doubts(decision), *(f"carry out correction {renamed[u][:8]} first, read the archive again and draft again: it renames series" for u in uids & {*renamed})]

@@ -16,10 +16,14 @@ def rehearse(dept, ledger, *, site=None, instances=None):
     known however it is spelled. With `instances`, the table of `read_headers`, SOP Instance UIDs that are on both sides are found;
     without it only those that the studies of two patients share.
     """
-    rows, steps = [], list(walk_decisions(dept, ledger))
-    final = next((after for _, _, after in reversed(steps) if after), dept)
+    return rehearse_steps(list(walk_decisions(dept, ledger)), site, instances)
+
+
+def rehearse_steps(steps, site, instances=None):
+    """REHEARSAL of what walk_decisions gave."""
+    rows, final = [], next((after for _, _, after in reversed(steps) if after), None)
     for decision, before, after in steps:
-        against = list(_collisions(decision, before, after, final, site, instances))
+        against = list(_collisions(decision, before, after, final or before, site, instances))
         counts = _counts(decision, before, after or before)
         rows.append({"seq": decision["seq"], "correction_id": decision["id"], "finding_id": decision["finding_id"], "kind": decision["kind"], **counts,
                      "collisions": "; ".join(dict.fromkeys(against)), "is_safe": not against})
@@ -34,7 +38,8 @@ def collisions_of(decision, dept, *, site=None, instances=None):
 
 
 def walk_decisions(dept, ledger):
-    """`(decision, department before it, department after it or None when it is stale)`, one after the other."""
+    """`(decision, department before it, department after it or None when it is stale)`, one after the other, without events and trace."""
+    dept = dept._replace(events=dept.events.iloc[:0], trace=dept.trace.iloc[:0])
     for decision in read_corrections(ledger).to_dict("records"):
         after = apply_decision(dept, decision)
         yield decision, dept, after
@@ -115,8 +120,11 @@ def _other_person(decision, before, moved):
 
 def of_exam(table, number, site):
     """The rows of an exam, its accession number spelled in any of the site's ways; none for an empty number."""
-    clean = site.clean_accession if site else str
-    return table[(table["accession_number"] != "") & (table["accession_number"].map(clean) == clean(number))]
+    numbers, wanted = table["accession_number"], site.clean_accession(number) if site else number
+    if site:            # cleaning is slow, so of those that hold it at all
+        near = numbers[numbers.str.replace(" ", "", regex=False).str.upper().str.contains(wanted, regex=False)]
+        numbers = near.map(site.clean_accession)
+    return table.loc[numbers.index[(numbers == wanted) & (wanted != "")]]
 
 
 def _other_exam(decision, before, final, site):
