@@ -23,7 +23,7 @@ from .account import Blocks, close_account, list_files, reject, run_over, source
 from .associations import Moment, mark_open, new_record, table_rows
 from .logclock import check_date, check_year, new_clock, see_stamp, stamp_instant
 from .loglayouts import find_layout, find_slashed, whole_file_problem
-from .loglines import LONGEST_LINE, REASONS, REPEATS_ARE_COPIES, VERDICTS, find_repeats, holds, line_ends, open_envelope, sort_lines, whole_lines
+from .loglines import LONGEST_LINE, REASONS, REPEATS_ARE_COPIES, VERDICTS, find_repeats, line_ends, noisy_lines, sort_lines, whole_lines
 
 MOST_REJECTED = 1_000       # rows of rejected per file; further runs are added up in one row per code
 ROTATED = re.compile(r"(?P<stem>.+?)(?:\.(?P<number>\d{1,3})|-(?P<day>\d{8}))?(?:\.gz)?$")
@@ -90,6 +90,8 @@ def read_rotation(unit):
     place = {file: number for number, file in enumerate(files)}
     for rows in (tables["associations"], operations):
         rows.sort(key=lambda row: (place[row["source_file"]], row["source_offset"]))
+    if len(log.streams) > 1:
+        _number_anew(tables["associations"], operations)
     tables["operations"] = _in_columns(operations, plain, place)
     for tally in tallies:
         n_rows = sum(row["source_file"] == tally.file for row in tables["associations"])
@@ -98,6 +100,13 @@ def read_rotation(unit):
             tally.file, n_bytes=tally.n_bytes, n_bytes_in_rows=tally.in_rows, n_bytes_rejected=sum(r["n_bytes"] for r in tally.rejected),
             n_bytes_framing=tally.framing, n_rows=n_rows, n_rejected=len(tally.rejected), sha256=tally.digest, started=tally.started))
     return tables
+
+
+def _number_anew(associations, operations):
+    """Nothing; associations of several programs are numbered in the order of the log."""
+    ids = {"": ""} | {row["association_id"]: f"{row['source_file']}#{number}" for number, row in enumerate(associations, 1)}
+    for row in (*associations, *operations):
+        row["association_id"] = ids[row["association_id"]]
 
 
 def _in_columns(rows, plain, place):
@@ -143,41 +152,46 @@ def _read_lines(log, tally, layout, data, offset, modified_at):
     """Nothing; reads and counts lines, of which only the last of a file may have no end."""
     ends = line_ends(data)
     offsets = np.append(0, ends)
-    if layout is None:
-        for start, end in itertools.pairwise(offsets.tolist()):
-            _count(tally, _read_enveloped(log, tally.file, offset + start, data[start:end], modified_at), offset + start, end - start)
-    elif len(ends):
-        stream = log.streams.get("")
-        if stream is None or stream.layout is not layout:
-            stream = _open_stream(log, layout, "", "", None, modified_at)
-        verdicts = _follow_lines(stream, tally.file, offset, data, offsets)
+    if len(ends):
+        if layout is None:
+            verdicts = _follow_enveloped(log, tally.file, offset, data, offsets, modified_at)
+        else:
+            stream = log.streams.get("")
+            if stream is None or stream.layout is not layout:
+                stream = _open_stream(log, layout, "", loglines.NO_ENVELOPE, modified_at)
+            starts = offsets.copy()
+            starts[0] = len("\ufeff".encode()) * data.startswith("\ufeff".encode())
+            verdicts = _follow_lines(stream, tally.file, offset + starts, data, starts, noisy_lines(data, offsets), [loglines.NO_ENVELOPE] * len(ends))
         for verdict, n in zip(("rows", "framing"), np.bincount(verdicts, np.diff(offsets), len(VERDICTS))):
             _count(tally, verdict, offset, int(n))
-        for i in np.flatnonzero(verdicts > 1).tolist():
-            _count(tally, VERDICTS[verdicts[i]], offset + int(offsets[i]), int(offsets[i + 1] - offsets[i]))
+        bad = np.flatnonzero(verdicts > 1)
+        for run in np.split(bad, np.flatnonzero((np.diff(bad) > 1) | (np.diff(verdicts[bad]) != 0)) + 1) if len(bad) else []:
+            _count(tally, VERDICTS[verdicts[run[0]]], offset + int(offsets[run[0]]), int(offsets[run[-1] + 1] - offsets[run[0]]))
     if (left := len(data) - int(offsets[-1])):
         _count(tally, "LINE_TOO_LONG" if left >= LONGEST_LINE else "PARTIAL_LINE", offset + int(offsets[-1]), left)
 
 
-def _follow_lines(stream, file, offset, data, offsets):
-    """The verdict of each line, after following those that may say something."""
-    layout, starts, text = stream.layout, offsets.copy(), data.decode("latin-1")
-    starts[0] = len("\ufeff".encode()) * data.startswith("\ufeff".encode())
-    verdicts, is_looked_at, is_head, plain = sort_lines(layout, data, starts, stream.recent)
+def _follow_lines(stream, file, places, data, starts, noise, outers):
+    """The verdict of each line between `starts`, after following those that may say something. `places` are in the file, `outers` their envelopes."""
+    layout, text = stream.layout, data.decode("latin-1")
+    verdicts, is_looked_at, is_head, plain = sort_lines(layout, data, starts, stream.recent, noise)
+    if stream.is_outer and stream.clock.kind == "no_year":
+        is_looked_at |= is_head & np.array([True, *(a[1] != b[1] for a, b in itertools.pairwise(outers))])
     if len(plain):
         runs = [run[[0, -1]] for run in np.split(plain, np.flatnonzero(np.diff(plain) > 1) + 1)]
-        layout.follow_plain(stream.record, file, (starts[plain] + offset).tolist(), "".join([text[starts[a]:starts[b + 1]] for a, b in runs]))
+        layout.follow_plain(stream.record, file, places[plain].tolist(), "".join([text[starts[a]:starts[b + 1]] for a, b in runs]))
     looked_at, n_heads, n_above, told = np.flatnonzero(is_looked_at), np.cumsum(is_head), -1, []
-    places = (starts[looked_at], starts[looked_at + 1], is_head[looked_at], n_heads[looked_at])
-    for start, end, is_known, n in zip(*(place.tolist() for place in places), strict=True):
+    columns = (looked_at, places[looked_at], starts[looked_at], starts[looked_at + 1], is_head[looked_at], n_heads[looked_at])
+    for number, place, start, end, is_known, n in zip(*(column.tolist() for column in columns), strict=True):
+        stamp, old_stamp, _, pid, _ = outers[number]
         end -= 2 if text.endswith("\r\n", start, end) else 1
         if is_known:
-            told.append(_follow_found(stream, layout.line.match(text, start, end), file, offset + start))
+            told.append(_follow_found(stream, layout.line.match(text, start, end), file, place, stamp or old_stamp, pid))
             n_above = n
             continue
         if n != n_above:
             stream.record.asking.clear()
-        told.append(_follow_text(stream, text[start:end], file, offset + start))
+        told.append(_follow_text(stream, text[start:end], file, place, stamp or old_stamp, pid))
     verdicts, stream.last = loglines.settle_verdicts(verdicts, looked_at, told, is_head, stream.last)
     return verdicts
 
@@ -204,29 +218,35 @@ def _count(tally, verdict, offset, n):
     last["n_bytes"] += n
 
 
-def _read_enveloped(log, file, offset, line, modified_at):
-    """The verdict of a line that may be one of syslog or of a journal."""
-    if not loglines.is_text(line):
-        return "NOT_TEXT"
-    line = line.decode("utf-8", "replace").rstrip("\r\n").removeprefix("\ufeff")
-    outer = open_envelope(line)
-    if not outer:
-        return "framing" if not line.strip() else "UNKNOWN_FORMAT"
-    stream, text = log.streams.get(outer.program), outer.text.encode().decode("latin-1")
-    if stream is None:
-        layout = next((x for x in loglayouts.LAYOUTS if x.line.match(text) and all(holds(outer.text.encode(), sign) for sign in x.signs)), None)
-        if layout is None:
-            return "OTHER_PROGRAM"
-        stream = _open_stream(log, layout, outer.program, outer.pid, outer, modified_at)
-    verdict = _follow_text(stream, text, file, offset, outer.stamp, outer.pid)
-    stream.last = stream.last if verdict in ("", "DUPLICATE_LINE") else verdict
-    return verdict or stream.last
+def _follow_enveloped(log, file, offset, data, offsets, modified_at):
+    """The verdict of each line that may be one of syslog or of a journal."""
+    outers, programs, noise = loglines.open_envelopes(data, offsets), defaultdict(list), noisy_lines(data, offsets)
+    verdicts = np.full(len(outers), VERDICTS.index("UNKNOWN_FORMAT"))
+    for number, outer in enumerate(outers):
+        if outer[0] or outer[1]:
+            programs[outer[2]].append(number)
+        elif not data[offsets[number]:offsets[number + 1]].decode("utf-8", "replace").removeprefix("\ufeff").strip():
+            verdicts[number] = VERDICTS.index("framing")
+    for program, numbers in programs.items():
+        numbers, stream, n_other = sorted({*numbers} - {*noise}) if noise else numbers, log.streams.get(program), 0
+        texts = [outers[number][4] for number in numbers]
+        if stream is None:
+            layout, n_other = loglayouts.find_inner(texts)
+            verdicts[numbers[:n_other]] = VERDICTS.index("OTHER_PROGRAM")
+            if layout:
+                stream = _open_stream(log, layout, program, outers[numbers[n_other]], modified_at)
+        if numbers := numbers[n_other:]:
+            starts = np.cumsum([0, *(len(text) + 1 for text in texts[n_other:])])
+            verdicts[numbers] = _follow_lines(stream, file, offset + offsets[numbers], ("\n".join(texts[n_other:]) + "\n").encode("latin-1"), starts, [],
+                                              [outers[number] for number in numbers])
+    verdicts[noise] = VERDICTS.index("NOT_TEXT")
+    return verdicts
 
 
-def _open_stream(log, layout, program, pid, outer, modified_at):
-    kind = layout.kind
-    if outer and kind in ("none", "no_date"):
-        kind = outer.kind
+def _open_stream(log, layout, program, outer, modified_at):
+    kind, (stamp, old_stamp, _, pid, _) = layout.kind, outer
+    if kind in ("none", "no_date") and (stamp or old_stamp):
+        kind = "no_year" if old_stamp else "zoned" if "T" in stamp else "epoch"
     has_pid = layout.dialect is dcmtklog and bool(pid or layout.who)
     clock = new_clock(kind, log.zone, year=log.year, start_date=log.start_date, date_order=log.date_order, modified_at=modified_at)
     stream = SimpleNamespace(layout=layout, record=new_record(log.numbers, has_pid=has_pid), clock=clock, is_outer=kind != layout.kind,
@@ -237,7 +257,7 @@ def _open_stream(log, layout, program, pid, outer, modified_at):
     return stream
 
 
-def _follow_text(stream, text, file, offset, outer_stamp="", pid=""):
+def _follow_text(stream, text, file, offset, outer_stamp, pid):
     """The verdict of a line, "" when it is that of the line above."""
     layout, is_dots = stream.layout, False
     found = layout.line.match(text)
@@ -252,7 +272,7 @@ def _follow_text(stream, text, file, offset, outer_stamp="", pid=""):
     return "rows" if is_dots else verdict
 
 
-def _follow_found(stream, found, file, offset, outer_stamp="", pid=""):
+def _follow_found(stream, found, file, offset, outer_stamp, pid):
     """The verdict of a line in the layout: rows when it says something about an association."""
     layout, clock, record = stream.layout, stream.clock, stream.record
     stamp = outer_stamp if stream.is_outer else found[layout.stamp] or "" if layout.stamp else ""

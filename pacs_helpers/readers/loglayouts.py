@@ -4,10 +4,13 @@ import re
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import pyarrow as pa
+
 from ..site import DATE_ORDERS
 from . import dcm4chelog, dcmtklog, orthanclog, pynetdicomlog, tsharklog
 from .logclock import ISO_DATE, SLASHED_DATE
-from .loglines import compile_layout, holds, is_text, open_envelope
+from .loglines import compile_layout, hits, holds, is_text, open_envelope
 
 STRANGERS = tuple((reason, re.compile(pattern, re.M)) for reason, pattern in (
     ("HL7 messages; they are read by read_hl7_log", rb"^\W?MSH\|"),
@@ -26,6 +29,16 @@ def find_layout(data):
     near = _first_layout(data[:data.rfind(b"\n", 0, 1 << 16) + 1], LAYOUTS)
     before = LAYOUTS[:LAYOUTS.index(near)] if near else LAYOUTS
     return before and holds(data, "|".join(f"(?:{x.signs[0]})" for x in before)) and _first_layout(data, before) or near
+
+
+def find_inner(texts):
+    """`(layout, how many lines come before the first in it)` of the lines of one program; `(None, all)` of one that is not known."""
+    begins = "|".join(f"(?:{x.signs[0]})" for x in LAYOUTS)
+    for number in np.flatnonzero(hits(pa.array([text.encode("latin-1") for text in texts], pa.binary()), begins)).tolist():
+        text = texts[number]
+        if layout := next((x for x in LAYOUTS if x.line.match(text) and all(holds(text.encode("latin-1"), sign) for sign in x.signs)), None):
+            return layout, number
+    return None, len(texts)
 
 
 def _first_layout(data, layouts):
@@ -58,7 +71,7 @@ def whole_file_problem(log, data, layout, modified_at):
     if layout and layout.kind == "no_date" and not log.start_date:
         day = modified_at.astimezone(ZoneInfo(log.zone)).date()
         return "NO_DATE", f"a {layout.name} log has times without date; give start_date, the day of its first line (last written {day})"
-    if layout or any(open_envelope(line.decode("utf-8", "replace")) for line in data[:200_000].splitlines()):
+    if layout or any(map(open_envelope, data[:200_000].splitlines())):
         return None
     if stranger := next((reason for reason, pattern in STRANGERS if pattern.search(data[:200_000])), None):
         return "UNKNOWN_FORMAT", f"holds {stranger}; here belongs the log of a DICOM program"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,6 +32,10 @@ ENVELOPES = tuple((kind, re.compile(pattern)) for kind, pattern in (
     *((kind, r"(?:<\d{1,3}>)?(?:\d )?(?P<stamp>" + stamp + r") \S+ (?P<program>[^\s:\[\]]+)(?:\[(?P<pid>\d+)\])?: ?(?P<text>.*)")
       for kind, stamp in (("zoned", r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)"), ("no_year", r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"))),
 ))
+_PLAIN_ENVELOPE = re.compile(       # one match a line, with the groups of `open_envelope` when it is ASCII up to the text
+    r"(?m)^(?:(?:<\d{1,3}>)?(?:(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))|([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)) [!-~]+ "
+    r"([!-9;-Z^-~]+)(?:\[(\d+)\])?: ?(.*)|.*)$", re.ASCII)
+NO_ENVELOPE = ("",) * 5
 JSON_NAMES = {      # of journald, of rsyslog and of syslog-ng; the first that is there
     "text": ("MESSAGE", "message", "msg"), "program": ("SYSLOG_IDENTIFIER", "_COMM", "programname", "app-name", "PROGRAM", "syslogtag"),
     "pid": ("_PID", "SYSLOG_PID", "procid", "PID"), "stamp": ("__REALTIME_TIMESTAMP", "@timestamp", "timestamp", "timereported", "DATE", "time"),
@@ -110,30 +115,35 @@ def n_repeated(tail, data):
     return sum(map(len, next((lines[:n] for n in range(min(len(tail), len(lines)), 0, -1) if tail[-n:] == lines[:n]), [])))
 
 
-def sort_lines(layout, data, offsets, recent):
+def noisy_lines(data, offsets):
+    """The numbers of the lines that are not text."""
+    if len(data.translate(None, CONTROLS)) == len(data):
+        return []
+    return [number for number, (start, end) in enumerate(pairwise(offsets.tolist())) if not is_text(data[start:end])]
+
+
+def sort_lines(layout, data, offsets, recent, noise):
     """`(verdicts, whether each line is to be looked at, whether it is in the layout, which are plain)` of lines between `offsets`; VERDICTS by number.
 
-    To look at are lines that say something, and those the clock goes by: at the ends, where it steps back, where an hour or a month begins.
+    `noise` are numbers of lines that are not text. To look at are lines that say something, and those the clock goes by: at the ends, where it steps back, where an hour or a month begins.
     """
     lines = pa.BinaryArray.from_buffers(pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)])
-    is_head, is_more = _hits(lines, layout.head), np.zeros(len(lines), bool)
+    is_head, is_more = hits(lines, layout.head), np.zeros(len(lines), bool)
     verdicts = np.where(is_head, VERDICTS.index("framing"), AS_ABOVE)
     if not is_head.all():
         others = np.flatnonzero(~is_head)
         without = lines.take(pa.array(others))
-        verdicts[others[_hits(without, "^" + STAMPED)]] = VERDICTS.index("UNKNOWN_FORMAT")
+        verdicts[others[hits(without, "^" + STAMPED)]] = VERDICTS.index("UNKNOWN_FORMAT")
         if layout.more:
-            is_more[others] = _hits(without, layout.more)
-    if len(data.translate(None, CONTROLS)) < len(data):
-        noise = [i for i, line in enumerate(lines.to_numpy(zero_copy_only=False)) if not is_text(line)]
-        is_head[noise], is_more[noise], verdicts[noise] = False, False, VERDICTS.index("NOT_TEXT")
+            is_more[others] = hits(without, layout.more)
+    is_head[noise], is_more[noise], verdicts[noise] = False, False, VERDICTS.index("NOT_TEXT")
     if layout.kind in REPEATS_ARE_COPIES:
         heads = lines.filter(pa.array(is_head)).to_numpy(zero_copy_only=False).tolist()
         repeats = np.flatnonzero(is_head)[find_repeats(recent, [line.rstrip(b"\r\n") for line in heads] if b"\r" in data else heads)]
         is_head[repeats], verdicts[repeats] = False, VERDICTS.index("DUPLICATE_LINE")
-    is_plain = is_head & _hits(lines, layout.plain) if layout.plain else np.zeros(len(lines), bool)
+    is_plain = is_head & hits(lines, layout.plain) if layout.plain else np.zeros(len(lines), bool)
     verdicts[is_plain] = VERDICTS.index("rows")
-    is_looked_at = is_more | (is_head if is_plain.any() else is_head & _hits(lines, layout.said))
+    is_looked_at = is_more | (is_head if is_plain.any() else is_head & hits(lines, layout.said))
     is_looked_at[_clock_lines(layout, data, offsets, np.flatnonzero(is_head))] = True
     return verdicts, is_looked_at & ~is_plain, is_head, np.flatnonzero(is_plain)
 
@@ -148,7 +158,7 @@ def settle_verdicts(verdicts, looked_at, told, is_head, last):
     return np.where(verdicts == AS_ABOVE, settled, verdicts), VERDICTS[settled[-1]]
 
 
-def _hits(lines, pattern):
+def hits(lines, pattern):
     return pc.match_substring_regex(lines, pattern).to_numpy(zero_copy_only=False)
 
 
@@ -179,14 +189,27 @@ def find_repeats(recent, lines):
     return repeats
 
 
+def open_envelopes(data, offsets):
+    """`open_envelope` of each line between `offsets`, NO_ENVELOPE for None."""
+    text = data[:offsets[-1]].decode("utf-8", "replace").encode().decode("latin-1")
+    outers = [NO_ENVELOPE] * (len(offsets) - 1) if "\r" in text else _PLAIN_ENVELOPE.findall(text)[:len(offsets) - 1]
+    for number in [number for number, outer in enumerate(outers) if not (outer[0] or outer[1])]:
+        outers[number] = open_envelope(data[offsets[number]:offsets[number + 1]]) or NO_ENVELOPE
+    return outers
+
+
 def open_envelope(line):
-    """What a line of syslog (RFC 3164, RFC 3339 stamps, RFC 5424) or a journal's JSON holds: kind of clock, stamp, program, pid, text; or None."""
+    """What a line of syslog (RFC 3164, RFC 3339 stamps, RFC 5424) or a journal's JSON holds, or None.
+
+    `(stamp with date and zone, or stamp without year, program, pid, text)`; bytes of the text that are not ASCII are as in Latin-1.
+    """
+    line = line.decode("utf-8", "replace").rstrip("\r\n").removeprefix("\ufeff")
     if line.startswith("{"):
         return _open_json(line)
     for kind, pattern in ENVELOPES:
         if found := pattern.match(line):
-            pid = found["pid"] or ""
-            return SimpleNamespace(kind=kind, stamp=found["stamp"], program=found["program"], pid="" if pid == "-" else pid, text=found["text"] or "")
+            pid, stamps = found["pid"] or "", (found["stamp"], "") if kind == "zoned" else ("", found["stamp"])
+            return *stamps, found["program"], "" if pid == "-" else pid, (found["text"] or "").encode().decode("latin-1")
     return None
 
 
@@ -200,10 +223,9 @@ def _open_json(line):
         told["text"] = bytes(told["text"]).decode("utf-8", "replace")
     if not (told["text"] and told["stamp"] and all(isinstance(value, str) for value in told.values())):
         return None
-    stamp, kind = told["stamp"], "zoned"
+    stamp = told["stamp"]
     if re.fullmatch(r"[0-9]{16}", stamp):
-        stamp, kind = f"{stamp[:10]}.{stamp[10:]}", "epoch"
+        stamp = f"{stamp[:10]}.{stamp[10:]}"
     elif not re.match(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)$", stamp):
         return None
-    return SimpleNamespace(**told | {"kind": kind, "stamp": stamp, "program": told["program"].rstrip(":").partition("[")[0],
-                                     "pid": told["pid"].strip("-")})
+    return stamp, "", told["program"].rstrip(":").partition("[")[0], told["pid"].strip("-"), told["text"].encode().decode("latin-1")

@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pacs_helpers.readers.dicomlog import read_dicom_log
+from pacs_helpers.readers.loglines import NO_ENVELOPE, line_ends, open_envelope, open_envelopes
 from pacs_helpers.site import Site
 
 SITE = Site(time_zone="UTC")
@@ -194,3 +198,22 @@ def test_line_without_prefix_inside_syslog_belongs_to_the_line_above(tmp_path):
     texts = ("I: Accepting Association", "  a line of its own", "I: Association Released", "D: Our Implementation Version Name:   PYNETDICOM_300")
     log = load(tmp_path, "".join(ENVELOPES["RFC 3339"](n, text) + "\n" for n, text in enumerate((texts[3], *texts[:3]))))
     assert log.associations["outcome"].tolist() == ["released"] and log.rejected.empty
+
+
+ODD = [b"", b" ", "\ufeff<30>Nov 24 03:00:00 vm a[7]: x".encode(), "<30>Nov 24 03:00:00 M\u00fcller a[7]: \u00e4".encode(), b"Nov  4 03:00:00 vm a:x", b"Nov  4 03:00:00 vm a[x]: y",
+       b"<30>Nov 24 03:00:00 vm a\\b: x", b"<30>Nov 24 03:00:00 vm a: \xff\xfe", b"1 2026-11-24T03:00:00Z vm a: x", b"<1>1 2026-11-24T03:00:00Z vm b: 7 i - x",
+       "2026-11-24T03:00:00Z vm a\u00a0b: x".encode(), b"Nov 24 03:00:00 vm \x1fa: x", "\u0662026-11-24T03:00:00Z vm a: x".encode(), b"{", b'{"MESSAGE": "x"}', b"I: x",
+       *(line(1, text).encode() for line in ENVELOPES.values() for text in ("I: x", ": [ ]"))]
+
+
+@given(st.lists(st.sampled_from(ODD), max_size=6), st.sampled_from([b"\n", b"\r\n"]))
+def test_envelopes_opened_at_once_are_those_opened_one_by_one(lines, end):
+    data = b"".join(line + end for line in lines)
+    at_once = open_envelopes(data, np.append(0, line_ends(data)))
+    assert at_once == [open_envelope(line) or NO_ENVELOPE for line in lines]
+
+
+def test_associations_of_several_programs_are_numbered_as_the_log_goes_on(tmp_path):
+    log = load(tmp_path, "".join(ENVELOPES["RFC 3339"](n, LINES[0]).replace("storescp", name) + "\n" for n, name in enumerate("aba")))
+    assert [name.rpartition("#")[2] for name in log.associations["association_id"]] == ["1", "2", "3"]
+    assert log.associations["source_offset"].is_monotonic_increasing
