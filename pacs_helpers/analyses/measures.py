@@ -23,7 +23,7 @@ def measure_findings(findings, dept, *, as_of, site, by=("code",), decisions=Non
     made before they were applied. A finding not decided stays in the hours as open: they are Kaplan-Meier, missing while too many are.
     `n_carried_over` were found before the week began and still open then: the row's week, else that of `as_of`. Weeks begin on the site's Mondays.
     """
-    by = [by] if isinstance(by, str) else list(by)
+    by = [by] if isinstance(by, str) else list(dict.fromkeys(by))
     for name in by:
         if name not in GROUPS:
             raise TableError(f"by: '{name}' is not one of {', '.join(GROUPS)}.{nearest(name, GROUPS)}")
@@ -46,15 +46,16 @@ def measure_findings(findings, dept, *, as_of, site, by=("code",), decisions=Non
 
 
 def _found(findings, dept, as_of, site, decisions):
-    """INTERVALS from found to corrected, with finding's groups and the week it was decided in, "~" while it is open."""
+    """INTERVALS from found to corrected, with what findings are grouped by and the week each was decided in, "~" while it is open."""
     rows = findings[~(findings["found_at"] > as_of)].reset_index(drop=True)
     decided_at = rows["finding_id"].map(_first_decisions(decisions, as_of))
     decided_at = pd.to_datetime(decided_at, utc=True)
     minutes = (decided_at.fillna(as_of) - rows["found_at"]).dt.total_seconds() / 60
-    station = rows["study_instance_uid"].str.split().str[0].map(dept.studies.drop_duplicates("study_instance_uid").set_index("study_instance_uid")["station_name"])
+    stations = dict(zip(dept.studies["study_instance_uid"], dept.studies["station_name"]))
+    station = pd.Series([stations.get(uids.partition(" ")[0], "") for uids in rows["study_instance_uid"]], index=rows.index, dtype="str")
     return conform({"interval": pd.Series("found>corrected", index=rows.index), "minutes": minutes, "is_open": decided_at.isna(), "is_negative": minutes < 0,
                     "left_out": pd.Series(np.select([minutes.isna(), minutes < 0], ["no time", "negative"], ""), index=rows.index)}, INTERVALS).assign(
-        code=rows["code"].astype("str"), owner=rows["owner"].astype("str"), station_name=station.fillna("").astype("str"), week=_week(rows["found_at"], site),
+        code=rows["code"].astype("str"), owner=rows["owner"].astype("str"), station_name=station, week=_week(rows["found_at"], site),
         decided_week=_week(decided_at, site).replace("", "~"))
 
 

@@ -84,6 +84,16 @@ def test_what_was_open_when_the_week_began_is_carried_over():
     assert measured(found, decisions, studies=studies)["n_carried_over"].tolist() == [2]
 
 
+def test_a_group_named_twice_is_one_and_no_group_is_the_whole():
+    found = [finding(1, "10T10:00"), finding(2, "10T11:00", "U03")]
+    assert values(measured(found, by=["code", "code"]), "code", "n") == [["U02", 1], ["U03", 1]]
+    assert values(measured(found, by=[]), "n", "n_exams") == [[2, 20]]
+
+
+def test_without_exams_there_is_no_rate():
+    assert values(measured([finding(1, "10T10:00")], studies=[], by="week"), "week", "n", "n_exams", "per_1000") == [["2025-11-10", 1, 0, None]]
+
+
 def test_without_findings_there_is_a_table_without_rows():
     assert measured([]).empty and list(measured([]).columns)[0] == "code"
 
@@ -133,6 +143,18 @@ def test_two_studies_of_one_number_are_one_visit_and_those_of_two_people_are_not
     assert [effect(one)["CT", words][0] for words in ("as archived", "one per visit")] == [2, 1]
     two = one._replace(studies=one.studies.assign(patient_id=["TEST100231", "TEST200777"], patient_name=["ASH^ROWAN", "BIRCH^KIM"], patient_birth_date=["19480312", "19710923"]))
     assert [effect(two)["CT", words][0] for words in ("as archived", "one per visit")] == [2, 2]
+
+
+def test_what_hangs_together_by_a_split_and_a_number_is_one_visit():
+    third = study("R2", "2.25.3", started_at="2025-11-10T14:00Z", ended_at="2025-11-10T14:05Z")
+    dept = department(orders=[order("R1"), order("R2")], studies=[part(1, "09:00", "09:05"), part(2, "09:10", "09:20"), third])
+    assert [effect(dept)["CT", words][0] for words in ("as archived", "one per visit")] == [3, 1]
+
+
+def test_what_is_not_yet_there_changes_no_count():
+    studies = [part(1, "09:00", "09:05"), {**part(2, "09:15", "09:20"), "frame_of_reference_uids": "2.25.98"}, study("R9", "2.25.9", started_at="2025-11-21T09:00Z")]
+    dept = department(orders=[order("R1"), order("R2")], studies=studies, reports=[report("R1"), report("R2", message_at="2025-11-21T09:00Z")])
+    assert [effect(dept)["CT", words][0] for words in ("as archived", "one per visit")] == [2, 1]
 
 
 def test_two_genuine_exams_in_a_row_count_twice_either_way():

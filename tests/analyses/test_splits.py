@@ -1,12 +1,19 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from pacs_helpers.analyses.links import link_exams
 from pacs_helpers.analyses.proposals import propose_series
 from pacs_helpers.analyses.splits import describe_splits, find_splits
+from pacs_helpers.department import build_department
+from pacs_helpers.readers.headers import read_headers
+from pacs_helpers.readers.hl7log import read_hl7_log
+from pacs_helpers.site import Site
 from pacs_helpers.tables import TableError
 from tests.small_department import SITE, department, merge, order, report, study
 
+SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 DAY = "2025-11-10T"
 NAMES = {"R1": "CT HEAD", "R2": "CT ABDOMEN", "R3": "CT PELVIS"}
 
@@ -94,6 +101,18 @@ def test_parts_of_the_body_that_do_not_adjoin_hold_nothing_together():
     assert row["shape"] == "several exams in a row" and row["evidence"].endswith("CHEST, ANKLE: not adjoining; no report.")
 
 
+def test_acquisitions_that_overlap_are_one_visit_whatever_their_body_parts():
+    row = one_row(genuine({"body_part_examined": "ANKLE", "started_at": f"{DAY}09:02Z"}, reports=()))
+    assert (row["shape"], row["confidence"]) == ("split", 0.8) and "acquisitions overlap by 3 min" in row["evidence"]
+
+
+def test_adjoining_parts_with_another_exam_between_them_are_not_held_together():
+    between = part(3, "09:07", "09:10", "ANKLE", frame="2.25.96")
+    dept = genuine(reports=())
+    dept = dept._replace(studies=department(studies=[*dept.studies.to_dict("records"), between]).studies)
+    assert describe_splits(dept, site=SITE)["shape"].tolist() == ["several exams in a row"]
+
+
 @pytest.mark.parametrize("other", [{"station_name": "CT2_DEMO"}, {"patient_id": "TEST200777"}, {"started_at": f"{DAY}09:35Z", "ended_at": f"{DAY}09:40Z"}])
 def test_another_station_or_patient_or_half_an_hour_is_no_case_at_all(other):
     assert describe_splits(genuine(other, reports=()), site=SITE).empty
@@ -114,6 +133,17 @@ def test_one_report_for_two_exams_apart_is_a_linked_report_and_its_first_version
     assert "295 min apart" in row["evidence"] and row["evidence"].endswith("one report for all.")
 
 
+def test_one_report_for_two_exams_in_a_row_is_a_linked_report_only():
+    dept = genuine({"body_part_examined": "ANKLE"})._replace(reports=department(reports=one_message("R1", "R2")).reports)
+    assert one_row(dept)["shape"] == "linked report"
+
+
+def test_one_message_about_two_patients_is_no_linked_report():
+    exams = [part(1, "09:00", "09:05", "HEAD"), part(2, "14:00", "14:05", "ABDOMEN", patient_id="TEST200777")]
+    reports = [*one_message("R1"), *one_message("R2", patient_id="TEST200777")]
+    assert describe_splits(department(studies=exams, reports=reports), site=SITE).empty
+
+
 def test_two_messages_that_reuse_a_control_id_are_two_reports():
     reports = [{**r, "source_offset": n} for n, r in enumerate(one_message("R1", "R2"))]
     exams = [part(1, "09:00", "09:05", "HEAD"), part(2, "14:00", "14:05", "ABDOMEN", frame="2.25.98")]
@@ -131,6 +161,20 @@ def test_the_order_of_the_input_changes_no_case():
     pd.testing.assert_frame_equal(one, other)
 
 
+def test_the_samples_hold_the_planted_cases_each_in_its_shape_and_the_three_decoys():
+    site = Site.load(SAMPLES / "site.toml")
+    dept = build_department(hl7=read_hl7_log(SAMPLES / "hl7", site=site), dicom=read_headers(SAMPLES / "dicom", site=site), site=site)
+    cases = describe_splits(dept, site=site)
+    key = pd.read_csv(SAMPLES / "answer_key.csv", dtype=str, keep_default_na=False)
+    planted = {code: {frozenset(uids.split()) for uids in rows["study_instance_uid"]} for code, rows in key.groupby("code")}
+    found = {shape: {frozenset(uids.split()) for uids in rows["study_instance_uid"]} for shape, rows in cases.groupby(cases["shape"].astype("str"))}
+    assert planted["U08"] <= found["split"] <= planted["U08"] | planted["U10"] and found["group case"] == planted["U09"]
+    # One of the three U10 is a second study 49 minutes later, no part of the same visit.
+    assert len(found["split"]) == 5 and len(found["several exams in a row"]) == 3 and "linked report" not in found
+    series = propose_series(dept, cases.loc[cases["shape"] != "group case", "study_instance_uid"], site=site)
+    assert (series["proposed_accession_number"].map(site.clean_accession) == series["accession_number"].map(site.clean_accession)).all()
+
+
 # Which series belong to which order
 
 def test_a_series_in_the_wrong_study_is_proposed_for_the_order_of_its_body_part():
@@ -145,6 +189,22 @@ def test_each_series_of_a_group_case_goes_to_the_order_it_fits():
     dept = department(orders=orders("R1", "R2"), studies=[study("", "2.25.1", requested_accession_numbers="R1 R2")],
                       series=[{**series(1, body), "accession_number": "", "requested_accession_numbers": "R1 R2"} for body in ("HEAD", "ABDOMEN")])
     assert proposed(dept, "2.25.1") == {"HEAD": "R1", "ABDOMEN": "R2"}
+
+
+def test_request_attributes_outweigh_the_number_of_the_study():
+    dept = department(orders=orders("R1", "R2"), studies=head_abdomen_pelvis()[:2], series=[series(2, "", requested_accession_numbers="R1")])
+    assert proposed(dept, "R1") == {"": "R1"}
+
+
+def test_the_order_for_just_this_part_of_the_body_comes_before_one_for_more():
+    both = [order("R1", procedure_name="CT CHEST ABDOMEN PELVIS"), order("R2", procedure_name="CT ABDOMEN")]
+    dept = department(orders=both, studies=[study("", "2.25.1", requested_accession_numbers="R1 R2")], series=[{**series(1, body), "accession_number": ""} for body in ("ABDOMEN", "CHEST")])
+    assert proposed(dept, "R1") == {"ABDOMEN": "R2", "CHEST": ""}
+
+
+def test_a_structured_report_goes_with_its_study():
+    dept = department(orders=orders("R1"), studies=[part(1, "09:00", "09:05", "HEAD")], series=[series(1, "", modality="SR")])
+    assert proposed(dept, "R1") == {"": "R1"}
 
 
 def test_what_fits_two_orders_alike_is_not_clear_and_both_are_named():
