@@ -1,6 +1,7 @@
 """PACS workbook: DICOM headers, DICOM network logs and HL7 v2 logs as tables, findings and fixes."""
 
 from .acknowledgments import pair_acknowledgments
+from .analyses.identities import trace_identities
 from .analyses.links import link_exams, links_table, summarize_matching
 from .analyses.matching import find_mismatches, rank_candidates
 from .analyses.measures import measure_findings, measure_split_effect
@@ -8,6 +9,7 @@ from .analyses.network import summarize_links, summarize_throughput
 from .analyses.proposals import propose_series
 from .analyses.splits import describe_splits
 from .analyses.turnaround import measure_backlog, measure_turnaround, summarize_turnaround
+from .analyses.wrongpatients import list_wrong_patients
 from .department import Department, build_department, measure_period
 from .fixes.applied import apply_corrections, find_stale
 from .fixes.copies import CopiesStopped, write_corrected_copies
@@ -43,6 +45,7 @@ __all__ = [
     "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_matching",
+    "trace_identities", "list_wrong_patients",
     "describe_splits", "propose_series", "measure_split_effect", "measure_findings", "summarize_throughput", "summarize_links",
     "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",
     "rehearse", "draft_corrections", "write_drafts", "plan_copies", "write_corrected_copies", "CopiesStopped",

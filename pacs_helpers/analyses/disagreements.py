@@ -4,89 +4,94 @@ from collections import defaultdict
 
 import pandas as pd
 
-from .anatomy import modalities_conflict, regions_conflict, regions_of, side_of
-from .identity import MAX_TYPO, compare_ids, edits, is_not_a_patient, plain_id, same_birth_date, same_name
+from .identities import Merges, compare_ids, told
+from .identity import MAX_TYPO, edits, is_not_a_patient, plain_id, same_birth_date, same_name
+from .imagefaults import homes, is_foreign
 from .unmatched import describe_finding
+from .wrongpatients import CLEAN, contradictions, made_at, other_demographics, other_room, other_time, usual_rooms
 
 MAX_PREFIX = 5
-CLEAN = ("study UID", "accession", "cleaned accession")
-_OWNERS = {"U05a": "technologist", "U05b": "interface team", "U05c": "PACS administrator", "U05d": "registration", "U05e": "technologist"}
+_OWNERS = {"U05a": "technologist", "U05b": "interface team", "U05c": "PACS administrator", "U05d": "registration", "U05e": "technologist",
+           "U05d named": "PACS administrator", "U05e undone": "PACS administrator"}
 _FIXES = {
     "U05a": "Correct the images' patient ID to the order's", "U05b": "Agree one spelling of patient IDs between the feeds and map the other",
     "U05c": "Apply the merge in the archive", "U05d": "Reconcile the patient once registration confirms the identity",
+    "U05d named": "Bring the name, birth date and sex on the images up to the feed's, as for any update (A08)",
     "U05e": "Quarantine the study, call the technologist and its supervisor, and move it only when the patient is certain",
+    "U05e undone": "Quarantine the study, ask registration whose exam it is, and move it only when the patient is certain",
 }
 
 
 def find_identity_faults(links, site, groups):
     """Findings U05a to U05e, at most one per study and one per exam for its reports, and U07."""
+    home, rooms, namesakes = homes(links), usual_rooms(links), defaultdict(list)
+    for pid in links.known:
+        namesakes[plain_id(pid)].append(pid)
     for s, study in enumerate(links.studies):
         if not is_not_a_patient(study):
-            found = _study_identity(s, study, links) or _contradiction(s, study, links, groups)
+            found = _study_identity(s, study, links, namesakes, is_foreign(s, links, home)) or _wrong_patient(s, study, links, groups, rooms)
             if found:
                 yield found
-    yield from _report_identity(links, site)
+    yield from _report_identity(links)
 
 
 def _partner(s, links):
     orders = [links.orders[o] for o in links.orders_of.get(s, [])]
     reports = [links.reports[r] for r in links.reports_of.get(s, [])]
-    same = [p for p in orders + reports if p["patient_id"] == links.studies[s]["patient_id"]]
-    return (same if orders and same and same[0] in orders else orders or reports or [None])[0]
+    same = [p for p in orders or reports if p["patient_id"] == links.studies[s]["patient_id"]]
+    return next(iter(same or orders or reports), None)
 
 
-def _study_identity(s, study, links):
-    partner = _partner(s, links) or _namesake(study, links)
-    found = compare_ids(study, partner, links.merged, links.known)
+def _study_identity(s, study, links, namesakes, foreign):
+    partner = _partner(s, links) or _namesake(study, links, namesakes)
+    # The number that images from elsewhere bring is not ours, though it may look like one that was merged here.
+    found = compare_ids(study, partner, Merges() if foreign else links.merged, links.known)
     if not found:
         return None
-    code, confidence, evidence = found
+    case, confidence, evidence = found
     accession = study["accession_number"] or (partner or {}).get("accession_number", "")
-    return describe_finding(code, accession=accession, studies=[study], found_at=study["study_at"], owner=_OWNERS[code], confidence=confidence,
-                            evidence=evidence, correction=_FIXES[code])
+    return describe_finding(case[:4], accession=accession, studies=[study], found_at=study["study_at"], owner=_OWNERS[case], confidence=confidence,
+                            evidence=evidence, correction=_FIXES[case])
 
 
-def _namesake(study, links):
+def _namesake(study, links, namesakes):
     """For a study without a partner: the known patient whose id is the same number in another spelling, if name and birth date agree."""
     if study["patient_id"] in links.known or not study["patient_id"]:
         return None
-    for pid, (name, born) in links.known.items():
-        if plain_id(pid) == plain_id(study["patient_id"]) and same_name(name, study["patient_name"]) and same_birth_date(born, study["patient_birth_date"]):
+    for pid in sorted(namesakes.get(plain_id(study["patient_id"]), ())):
+        name, born = links.known[pid]
+        if same_name(name, study["patient_name"]) and same_birth_date(born, study["patient_birth_date"]):
             return {"patient_id": pid, "patient_name": name, "patient_birth_date": born, "accession_number": ""}
     return None
 
 
-def _contradiction(s, study, links, groups):
-    """U05e where the identifiers agree and the images do not fit the order, U07 when another order of the patient fits."""
+def _wrong_patient(s, study, links, groups, rooms):
+    """U05e where the identifiers agree and images or demographics do not fit the order, U07 when another order of the patient fits."""
     orders = [links.orders[o] for o in links.orders_of.get(s, []) if links.of_order[o][0] in CLEAN]
-    if len(orders) != 1 or s in groups:
+    is_one = len(orders) == 1 and s not in groups
+    order = orders[0] if is_one else next((o for o in orders if o["patient_id"] and links.merged.get(o["patient_id"], o["patient_id"]) == study["patient_id"]), None)
+    if order is None:
         return None
-    conflicts = contradictions(orders[0], study)
-    if not conflicts:
-        return None
-    meant = meant_order(s, links)
+    images, room = (contradictions(order, study), other_room(order, study, rooms)) if is_one else ([], [])
+    person = other_demographics(order, study) if order["patient_id"] and study["patient_id"] else []
+    is_other = bool(person) and not same_name(study["patient_name"], order["patient_name"])
+    meant = meant_order(s, links) if images and not is_other else None
     if meant is not None:
         return describe_finding(
             "U07", accession=study["accession_number"], studies=[study], found_at=study["study_at"], owner="technologist", confidence=0.85,
-            evidence=f"the images do not fit the order they name ({'; '.join(conflicts)}), and fit order {links.orders[meant]['accession_number']} of the same patient",
+            evidence=f"the images do not fit the order they name ({'; '.join(images)}), and fit order {links.orders[meant]['accession_number']} of the same patient",
             correction=f"Ask the technologist which exam was done; if it is that one, move the study to accession {links.orders[meant]['accession_number']} and hold the report until then")
+    if not (images or is_other or room and not person):
+        return None
+    more = room + other_time(order, study) * is_one
+    if is_other:
+        words = "; ".join([f"name and {' and '.join(person)} on the images are another person's", *images, *more])
+    else:
+        words = "the images do not: " + "; ".join(images + [f"another {word}" for word in person] + more)
     return describe_finding(
-        "U05e", accession=study["accession_number"], studies=[study], found_at=study["study_at"], owner="technologist", confidence=0.6 + 0.15 * len(conflicts),
-        evidence=f"patient ID and accession agree with the order, but the images do not: {'; '.join(conflicts)}", correction=_FIXES["U05e"])
-
-
-def contradictions(order, study):
-    """What in a study speaks against an order, in words: body region, side, modality. An empty list when nothing does."""
-    out = []
-    wanted, seen = regions_of(order["procedure_name"], order["modality"]), regions_of(study["body_part_examined"], study["modality"])
-    if regions_conflict(wanted, seen):
-        out.append(f"body part {study['body_part_examined']} for {order['procedure_name']}")
-    sides = side_of(order["procedure_name"]), side_of(study["laterality"])
-    if all(sides) and sides[0] != sides[1]:
-        out.append(f"laterality {study['laterality']} for {order['procedure_name']}")
-    if modalities_conflict(order["modality"], study["modality"]):
-        out.append(f"modality {study['modality']} for an order of {order['modality']}")
-    return out
+        "U05e", accession=study["accession_number"], studies=[study], found_at=study["study_at"], owner="technologist",
+        confidence=min(0.95, 0.6 + 0.15 * len(images + person) + 0.05 * len(room)) if images or is_other else 0.5,
+        evidence=f"patient ID and accession agree with the order, but {words}", correction=_FIXES["U05e"])
 
 
 def meant_order(s, links):
@@ -94,7 +99,7 @@ def meant_order(s, links):
     study, named = links.studies[s], [o for o in links.orders_of.get(s, []) if links.of_order[o][0] in CLEAN]
     if len(named) != 1 or not contradictions(links.orders[named[0]], study):
         return None
-    at = study["started_at"] if pd.notna(study["started_at"]) else study["study_at"]
+    at = made_at(study)
     for i in links.orders_by_patient.get(links.orders[named[0]]["patient_id"], []):
         other = links.orders[i]
         due = other["scheduled_at"] if pd.notna(other["scheduled_at"]) else other["ordered_at"]
@@ -103,29 +108,33 @@ def meant_order(s, links):
     return None
 
 
-def _report_identity(links, site):
+def _report_identity(links):
     wrong = defaultdict(list)
     for r, report in enumerate(links.reports):
-        exam = _exam_of(r, report, links, site)
+        exam = _exam_of(r, report, links) if report["patient_id"] and not report["is_duplicate"] else None
         one, other = (links.merged.get(p["patient_id"], p["patient_id"]) if p else "" for p in (report, exam))
-        if one and other and one != other and not report["is_duplicate"]:
+        if other and one != other:
             wrong[exam["accession_number"], one, other].append((report, links.of_report[r][1]))
     for (accession, one, other), rows in wrong.items():
-        reports, studies = [t for t, _ in rows], [links.studies[s] for s in rows[0][1]]
+        reports, studies = [t for t, _ in rows], [links.studies[s] for s in sorted({s for _, hits in rows for s in hits})]
         code, words, owner = _how_reports_differ(one, other, links)
-        yield describe_finding(code, accession=accession, studies=studies, messages=reports, found_at=reports[0]["message_at"], owner=owner, confidence=0.9 if code != "U05a" else 0.7,
+        heard = min((t["message_at"] for t in reports if pd.notna(t["message_at"])), default=pd.NaT)
+        yield describe_finding(code, accession=accession, studies=studies, messages=reports, found_at=heard, owner=owner, confidence=0.9 if code != "U05a" else 0.7,
                                evidence=f"the report says patient {one}, the exam of accession {accession} belongs to {other}: {words}",
                                correction="Hold the report and ask its author whose exam was read" if code == "U05e" else "Have the report re-sent with the order's patient ID")
 
 
-def _exam_of(r, report, links, site):
-    orders = [links.orders[i] for i in links.orders_by_accession.get(site.clean_accession(report["accession_number"]), [])]
+def _exam_of(r, report, links):
+    """The order that a report is about, None when there is none or one of them is its patient's own."""
+    orders = [links.orders[i] for i in links.orders_by_accession.get(links.clean(report["accession_number"]), [])]
     linked = [links.orders[o] for s in links.of_report[r][1] for o in links.orders_of.get(s, [])]
-    own = [o for o in orders + linked if o["patient_id"] == report["patient_id"]]
-    return (own or orders or linked or [None])[0]
+    is_own = any(o["patient_id"] == report["patient_id"] for o in orders + linked)
+    return None if is_own else next(iter(orders + linked), None)
 
 
 def _how_reports_differ(one, other, links):
+    if undone := links.merged.undone.get(frozenset((one, other))):
+        return "U05e", f"a merge of the two was taken back ({told(undone)})", "radiologist"
     if plain_id(one) == plain_id(other):
         return "U05b", "the same number, written differently", "interface team"
     if one in links.known or edits(one, other) > MAX_TYPO:
@@ -135,21 +144,21 @@ def _how_reports_differ(one, other, links):
 
 def find_accession_faults(links, site, groups):
     """Findings U06 for linked studies and reports whose accession number is missing or another one than their partner's."""
-    known = [site.clean_accession(t["accession_number"]) for t in links.studies]
+    known = [links.clean(t["accession_number"]) for t in links.studies]
     habit = sum(bool(_prefixed(links.reports[r], [known[hits[0]]])) for r, (_, hits) in enumerate(links.of_report) if hits) * 2 > len(links.reports)
     for s, study in enumerate(links.studies):
         orders = [links.orders[o] for o in links.orders_of.get(s, [])]
         reports = [links.reports[r] for r in links.reports_of.get(s, [])]
         if s in groups or not (orders or reports):
             continue
-        numbers = {site.clean_accession(n) for n in (study["accession_number"], *study["requested_accession_numbers"].split()) if n}
-        ordered = {site.clean_accession(o["accession_number"]) for o in orders if o["accession_number"]}
+        numbers = {links.clean(n) for n in (study["accession_number"], *study["requested_accession_numbers"].split()) if n}
+        ordered = {links.clean(o["accession_number"]) for o in orders if o["accession_number"]}
         level = links.of_order[links.orders_of[s][0]][0] if orders else links.of_report[links.reports_of[s][0]][0]
         if not numbers:
             yield _missing(study, orders, reports, level)
         elif ordered and not numbers & ordered:
             yield _altered(study, orders, level)
-        yield from _odd_reports(study, reports, numbers | ordered, site, habit)
+        yield from _odd_reports(study, reports, numbers | ordered, links, habit)
 
 
 def _missing(study, orders, reports, level):
@@ -176,9 +185,9 @@ def _prefixed(report, numbers):
     return next((o for o in others for n in numbers if n and o.upper() != n and o.upper().endswith(n) and len(o) - len(n) <= MAX_PREFIX), "")
 
 
-def _odd_reports(study, reports, numbers, site, habit):
+def _odd_reports(study, reports, numbers, links, habit):
     mine = [r for r in reports if numbers and not r["is_duplicate"]]
-    odd = [r for r in mine if site.clean_accession(r["accession_number"]) not in numbers]
+    odd = [r for r in mine if links.clean(r["accession_number"]) not in numbers]
     prefixed = [] if habit else [r for r in mine if _prefixed(r, numbers)]
     if not odd and not prefixed:
         return

@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 from rapidfuzz.distance import OSA
 from rapidfuzz.fuzz import token_sort_ratio
 
@@ -13,7 +14,12 @@ _NOT_A_PATIENT = re.compile(r"\b(PHANTOM|QC|QUALITY|SERVICE)\b", re.I)
 
 def is_temporary(person):
     """True when the id or the name is one that registration gives before it knows who somebody is."""
-    return bool(_TEMPORARY.search(person["patient_id"]) or _TEMPORARY.search(person["patient_name"].replace("^", " ")))
+    return bool(_TEMPORARY.search(person["patient_id"])) or is_temporary_name(person["patient_name"])
+
+
+def is_temporary_name(name):
+    """True when a name is one that registration gives before it knows who somebody is."""
+    return bool(_TEMPORARY.search(name.replace("^", " ")))
 
 
 def is_not_a_patient(person):
@@ -55,45 +61,12 @@ def same_person(one, other, merged, known):
 
 
 def known_people(*tables):
-    """`{patient_id: (patient_name, patient_birth_date)}` of everybody the HL7 feed names, latest word last."""
+    """`{patient_id: (patient_name, patient_birth_date)}` of everybody the HL7 feed names, by the latest word of the last table that has one."""
     people = {}
     for table in tables:
-        for pid, name, born in zip(table["patient_id"], table["patient_name"], table["patient_birth_date"]):
-            if pid and name:
-                people[pid] = (name, born)
+        rows = table.loc[(table["patient_id"] != "") & (table["patient_name"] != ""), ["patient_id", "patient_name", "patient_birth_date"]]
+        at = table[next(c for c in ("at", "ordered_at", "message_at") if c in table.columns)].reindex(rows.index)
+        rows = rows.assign(at=at).sort_values("at", na_position="first").drop_duplicates(["patient_id", "patient_name", "patient_birth_date"], keep="last")
+        words = sorted((pd.Timestamp.min.tz_localize("UTC") if pd.isna(when) else when, pid, name, born) for pid, name, born, when in rows.itertuples(index=False))
+        people |= {pid: (name, born) for _, pid, name, born in words}
     return people
-
-
-def compare_ids(study, partner, merged, known):
-    """`(code, confidence, evidence)` of how a study's patient differs from its partner's in the HL7 feed, or None.
-
-    Codes in order of precedence: U05c (merged id), U05d (temporary), U05b (spelling), U05e (another known person), U05a (typo).
-    """
-    sid, pid = study["patient_id"], partner["patient_id"] if partner else ""
-    if sid and merged.get(sid, sid) != sid:
-        return "U05c", 0.95, f"images carry {sid}, which was merged into {merged[sid]}; the archive still has the old ID"
-    pid = merged.get(pid, pid)
-    if is_temporary(study):
-        return "U05d", 0.9, f"images are filed under the temporary identity {sid or '(no ID)'}" + (f"; the exam belongs to {pid}" if pid and pid != sid else "")
-    if not pid or sid == pid:
-        return None
-    if not sid:
-        return "U05a", 0.8, f"images carry no patient ID; the exam belongs to {pid}"
-    if plain_id(sid) == plain_id(pid):
-        return "U05b", 0.95, f"images say {sid}, the feed says {pid}: the same number, written differently"
-    return _other_id(study, partner, sid, pid, known)
-
-
-def _other_id(study, partner, sid, pid, known):
-    name_agrees = same_name(study["patient_name"], partner["patient_name"])
-    born_agrees = same_birth_date(study["patient_birth_date"], partner["patient_birth_date"])
-    if sid in known:
-        return "U05e", 0.9, f"images carry {sid}, the ID of another known patient; the exam belongs to {pid}"
-    n = edits(sid, pid)
-    if n <= MAX_TYPO:
-        agree = [w for w, ok in (("name", name_agrees), ("birth date", born_agrees)) if ok]
-        swap = "two neighbouring characters swapped" if n == 1 and len(sid) == len(pid) and sorted(sid) == sorted(pid) else f"{n} character{'s' if n > 1 else ''} differ"
-        return "U05a", 0.6 + 0.15 * len(agree), f"images say {sid}, the feed says {pid}: {swap}" + (f"; {' and '.join(agree)} agree" if agree else "")
-    if name_agrees and born_agrees:
-        return "U05b", 0.6, f"images say {sid}, the feed says {pid}; name and birth date agree, so this may be another system's number"
-    return "U05e", 0.6, f"images carry {sid}, unknown to the feed, under another name or birth date; the exam belongs to {pid}"

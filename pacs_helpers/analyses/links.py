@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from .anatomy import modalities_conflict
+from .identities import merged_ids
 from .identity import MAX_TYPO, edits, known_people, plain_id, same_birth_date, same_name
 from .rows import Rows
 
@@ -41,21 +42,6 @@ class Links(NamedTuple):
     contested: set
     undecided: set
     clean: Callable
-
-
-def merged_ids(patients):
-    """`{prior id: surviving id}` with chains A to B to C followed to their end; a circle of merges maps nothing."""
-    merges = patients[(patients["prior_patient_id"] != "") & (patients["prior_patient_id"] != patients["patient_id"])].sort_values("at", kind="stable")
-    step = dict(zip(merges["prior_patient_id"], merges["patient_id"]))
-    ends = {}
-    for start in step:
-        seen, here = {start}, step[start]
-        while here in step and here not in seen:
-            seen.add(here)
-            here = step[here]
-        if here not in seen:
-            ends[start] = here
-    return ends
 
 
 def link_exams(dept, site):

@@ -1,95 +1,125 @@
-"""What is wrong with the records of people: U12 (one person registered twice), U17 (one ID, other demographics on the images)."""
+"""What is wrong with the records of people: U12 (one person registered twice, or one ID for two), U17 (one ID, other demographics on the images)."""
 
 from collections import defaultdict
 from itertools import combinations
 
 import pandas as pd
 
-from .disagreements import CLEAN
-from .identity import edits, is_not_a_patient, is_temporary, plain_id, same_name
+from .identities import follow, key_of
+from .identity import edits, is_not_a_patient, is_temporary, is_temporary_name, plain_id, same_name
 from .unmatched import describe_finding
+from .wrongpatients import CLEAN, PLAIN_SEXES, contradictions, other_demographics
 
-PLAIN_SEXES = ("F", "M")
+MOST_VERSIONS = 30      # of one ID that are held against each other
+SHORT_NAME = 6          # letters, below which one keystroke makes another name
 _NEVER = pd.Timestamp.max.tz_localize("UTC")
+_WHO = ["patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_date", "patient_sex"]
 
 
 def find_people_faults(dept, links):
-    """Findings U12, one per pair of IDs, and U17, one per study."""
-    yield from _registered_twice(dept, links)
+    """Findings U12, one per person with several IDs and per ID with several people, and U17, one per study."""
+    people, accused = people_told(dept, links.merged), set()
+    for said, evidence, correction in (*_registered_twice(people, links), *_two_people(people)):
+        orders = [links.orders[o] for pid in {v["patient_id"] for v in said} for o in links.orders_by_patient.get(pid, [])]
+        last = max(((pd.notna(o["ordered_at"]), o["ordered_at"].value, o["accession_number"]) for o in orders if o["accession_number"]), default=(0, 0, ""))[2]
+        found_at = said[-1]["at"]
+        # Two findings about one exam, or about none, must not pass for one.
+        messages = said if not last or last in accused else []
+        accused.add(last)
+        yield describe_finding("U12", accession=last, messages=messages, found_at=found_at, owner="registration", confidence=0.7, evidence=evidence, correction=correction)
     for s, study in enumerate(links.studies):
         if not is_not_a_patient(study) and (found := _other_demographics(s, study, links)):
             yield found
 
 
-def _registered_twice(dept, links):
-    people, mixed_up = _people(dept), _mixed_up(links)
-    by_birth_date = defaultdict(list)
-    for pid, person in people.items():
-        if person["birth_date"] and pid not in links.merged and not is_temporary({"patient_id": pid, "patient_name": person["name"]}):
-            by_birth_date[person["birth_date"]].append(pid)
-    for ids in by_birth_date.values():
-        for one, other in combinations(sorted(ids, key=lambda pid: people[pid]["at"]), 2):
-            if plain_id(one) != plain_id(other) and frozenset((one, other)) not in mixed_up and _is_one_person(people[one], people[other]):
-                yield _twins(one, other, people, links)
+def people_told(dept, merged):
+    """`{(issuer, id): versions}` of everybody that registration or an order names: each distinct name, birth date and sex, as first said, in order of time."""
+    tables = [table.rename(columns={when: "at"})[[*_WHO, "at", "message_control_id"]] for table, when in ((dept.patients, "at"), (dept.orders, "ordered_at"))]
+    rows = pd.concat(tables, ignore_index=True)
+    rows = rows[(rows["patient_id"] != "") & (rows["patient_name"] != "")].sort_values("message_control_id").sort_values("at", kind="stable").drop_duplicates(_WHO)
+    columns, people = [*_WHO, "message_control_id", "at"], defaultdict(list)
+    for _, *values in sorted(zip(rows["at"].fillna(_NEVER).astype("int64"), *(rows[column].to_numpy(object) for column in columns))):
+        version = dict(zip(columns, values), parts=name_parts(values[2]))
+        people[key_of(version, merged)].append(version)
+    return people
+
+
+def _registered_twice(people, links):
+    """`(first versions, evidence, correction)` of IDs that seem to be one person's, in order of time."""
+    firsts = [first for first, *_ in people.values() if first["patient_birth_date"] and not follow(first, links.merged)[1] and not is_temporary(first)]
+    twice = [pair for pair in _near_pairs(firsts) if _is_one_person(*pair) and plain_id(pair[0]["patient_id"]) != plain_id(pair[1]["patient_id"])]
+    settled, groups = _mixed_up(links) | set(links.merged.undone) if twice else set(), {}
+    for one, other in twice:
+        if frozenset((one["patient_id"], other["patient_id"])) not in settled:
+            group = {id(v): v for v in (*groups.get(id(one), [one]), *groups.get(id(other), [other]))}
+            groups.update(dict.fromkeys(group, list(group.values())))
+    for said in {id(group): group for group in groups.values()}.values():
+        said = sorted(said, key=lambda v: (pd.isna(v["at"]), v["at"].value, v["patient_id"]))
+        ids = " and ".join(filter(None, (", ".join(v["patient_id"] for v in said[:-1]), said[-1]["patient_id"])))
+        names = "the same name" if len({v["parts"] for v in said}) == 1 else "names one keystroke apart"
+        yield (said, f"IDs {ids} have the same birth date and {names}, and no merge joins them",
+               "Let the patient index team decide whether they are one person, and merge them there; do not join them in the archive")
+
+
+def _near_pairs(persons):
+    """Pairs of one birth date whose names begin or end alike, as names one keystroke apart do: comparing everybody with everybody would never end."""
+    buckets, pairs = defaultdict(list), {}
+    for person in persons:
+        buckets[person["patient_birth_date"], person["parts"][:2], 0].append(person)
+        buckets[person["patient_birth_date"], person["parts"][-2:], 1].append(person)
+    for bucket in buckets.values():
+        if len(bucket) > 1:
+            pairs.update({(id(one), id(other)): (one, other) for one, other in combinations(bucket, 2)})
+    return pairs.values()
+
+
+def _two_people(people):
+    """`(versions, evidence, correction)` of each ID under which the feed has two people: other first name and other birth date, each more than a correction."""
+    for (_, pid), versions in people.items():
+        if len(versions) > 1:
+            real = [v for v in versions if v["patient_birth_date"] and not is_temporary_name(v["patient_name"])][:MOST_VERSIONS]
+            pair = next((pair for pair in combinations(real, 2) if _are_two(*pair)), None)
+            if pair:
+                yield (pair, f"ID {pid} stands for two people: the feed has two birth dates and two names under it, and neither is the other misspelt, married or temporary",
+                       "Ask registration whose ID it is and have the other person given one; hold images and reports under it until each is with its own")
+
+
+def _are_two(one, other):
+    given = [name_parts(v["patient_name"].partition("^")[2] or v["patient_name"]) for v in (one, other)]
+    is_short = given[0].startswith(given[1]) or given[1].startswith(given[0])
+    return not is_short and edits(*given) > 1 and not same_name(one["patient_name"], other["patient_name"]) and edits(one["patient_birth_date"], other["patient_birth_date"]) > 1
 
 
 def _mixed_up(links):
     """Pairs of IDs that images, order and report of one exam have: a finding about that exam names them already."""
-    exams = [(links.studies[s], links.orders[o]) for o, (_, hits) in enumerate(links.of_order) for s in hits]
-    exams += [(links.studies[s], links.reports[r]) for r, (_, hits) in enumerate(links.of_report) for s in hits]
-    exams += [(links.orders[o], links.reports[r]) for number, rows in links.reports_by_accession.items() for r in rows for o in links.orders_by_accession.get(number, [])]
-    return {frozenset((one["patient_id"], other["patient_id"])) for one, other in exams}
-
-
-def _people(dept):
-    """`{patient_id: name, birth_date, sex, at}` of everybody that registration or an order names, as it was said first."""
-    people = {}
-    for table, when in ((dept.patients, "at"), (dept.orders, "ordered_at")):
-        for row in table.to_dict("records"):
-            at = row[when] if pd.notna(row[when]) else _NEVER
-            if row["patient_id"] and row["patient_name"]:
-                known = people.setdefault(row["patient_id"], {"name": row["patient_name"], "birth_date": row["patient_birth_date"], "sex": row["patient_sex"], "at": at})
-                known["at"] = min(known["at"], at)
-    return people
+    pairs = {(links.studies[s]["patient_id"], links.orders[o]["patient_id"]) for o, (_, hits) in enumerate(links.of_order) for s in hits}
+    pairs |= {(links.studies[s]["patient_id"], links.reports[r]["patient_id"]) for r, (_, hits) in enumerate(links.of_report) for s in hits}
+    pairs |= {(links.orders[o]["patient_id"], links.reports[r]["patient_id"]) for number, rows in links.reports_by_accession.items() for r in rows for o in links.orders_by_accession.get(number, [])}
+    return {frozenset(pair) for pair in pairs if pair[0] != pair[1]}
 
 
 def _is_one_person(one, other):
-    """Names alike but for one keystroke or the order of their parts, and no other sex: twins have other first names."""
-    names = [_parts(person["name"]) for person in (one, other)]
-    sexes = {person["sex"] for person in (one, other)} & set(PLAIN_SEXES)
-    return len(sexes) < 2 and (names[0] == names[1] or min(map(len, names)) >= 6 and edits(*names) <= 1)
+    """Names alike but for one keystroke or the order of their parts, and no other sex or issuer: twins have other first names, and each hospital its own IDs."""
+    names = one["parts"], other["parts"]
+    if names[0] != names[1] and (min(map(len, names)) < SHORT_NAME or edits(*names) > 1):
+        return False
+    issuers = {v["issuer_of_patient_id"] for v in (one, other)} - {""}
+    return len(issuers) < 2 and {v["patient_sex"] for v in (one, other)} != set(PLAIN_SEXES)
 
 
-def _parts(name):
+def name_parts(name):
     """The parts of a name in one order."""
     return " ".join(sorted(name.upper().replace("^", " ").split()))
 
 
-def _twins(one, other, people, links):
-    orders = [o for pid in (other, one) for i in links.orders_by_patient.get(pid, []) for o in [links.orders[i]] if o["accession_number"]]
-    last = max(orders, key=lambda o: (pd.notna(o["ordered_at"]), o["ordered_at"]), default=None)
-    found_at = max(people[one]["at"], people[other]["at"])
-    is_same = _parts(people[one]["name"]) == _parts(people[other]["name"])
-    return describe_finding(
-        "U12", accession=last["accession_number"] if last else "", found_at=pd.NaT if found_at == _NEVER else found_at, owner="registration", confidence=0.7,
-        evidence=f"IDs {one} and {other} have the same birth date and {'the same name' if is_same else 'names one keystroke apart'}, and no merge joins them",
-        correction="Let the patient index team decide whether they are one person, and merge them there; do not join them in the archive")
-
-
 def _other_demographics(s, study, links):
     orders = [links.orders[o] for o in links.orders_of.get(s, []) if links.of_order[o][0] in CLEAN]
-    partner = next((o for o in orders if o["patient_id"] and links.merged.get(o["patient_id"], o["patient_id"]) == study["patient_id"]), None)
-    if partner is None:
+    orders = [o for o in orders if o["patient_id"] and links.merged.get(o["patient_id"], o["patient_id"]) == study["patient_id"]]
+    partner = min(orders, key=lambda o: (o["accession_number"], o["message_control_id"]), default=None)
+    conflicts = other_demographics(study, partner) if partner else []
+    # Another name, or images that do not fit, make it another person: U05e.
+    if not conflicts or not same_name(study["patient_name"], partner["patient_name"]) or len(orders) == 1 and contradictions(partner, study):
         return None
-    conflicts = [word for word, column in (("birth date", "patient_birth_date"), ("sex", "patient_sex"))
-                 if study[column] and partner[column] and study[column] != partner[column] and (column != "patient_sex" or {study[column], partner[column]} <= set(PLAIN_SEXES))]
-    if not conflicts:
-        return None
-    if not same_name(study["patient_name"], partner["patient_name"]):
-        return describe_finding(
-            "U05e", accession=study["accession_number"], studies=[study], found_at=study["study_at"], owner="technologist", confidence=0.6 + 0.15 * len(conflicts),
-            evidence=f"patient ID and accession agree with the order, but name and {' and '.join(conflicts)} on the images are another person's",
-            correction="Quarantine the study, call the technologist and its supervisor, and move it only when the patient is certain")
     return describe_finding(
         "U17", accession=partner["accession_number"], studies=[study], found_at=study["study_at"], owner="registration", confidence=0.85,
         evidence=f"images and order have one patient ID and name, and the {' and '.join(conflicts)} differ{'' if len(conflicts) > 1 else 's'}",

@@ -1,7 +1,7 @@
 """What the standing decisions would move, and what stands against them, before anybody touches an archive."""
 
+from ..analyses.identities import merged_ids
 from ..analyses.identity import is_temporary, same_name
-from ..analyses.links import merged_ids
 from ..tables import REHEARSAL, conform
 from .applied import apply_decision, known_person
 from .corrections import FIELDS, read_corrections, split_study_uid

@@ -2,7 +2,7 @@
 
 import html
 
-from ..analyses.links import merged_ids
+from ..analyses.identities import merged_ids
 from ..fixes.corrections import REASONS
 from ..fixes.rehearsal import collisions_of, of_exam
 from ..tables import TableError

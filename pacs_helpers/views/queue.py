@@ -4,8 +4,8 @@ import html
 
 import pandas as pd
 
+from ..analyses.identities import merged_ids
 from ..analyses.identity import plain_id
-from ..analyses.links import merged_ids
 from .axes import FINDING_NAMES
 from .comparison import plain_table
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from pacs_helpers.analyses.links import merged_ids
+from pacs_helpers.analyses.identities import merged_ids
 from pacs_helpers.department import build_department
 from pacs_helpers.readers.accession import measure_accession_fields
 from pacs_helpers.readers.dicomlog import read_dicom_log

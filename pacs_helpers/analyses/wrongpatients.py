@@ -1,0 +1,155 @@
+"""Wrong patient, clean match (U05e): what speaks against the exam that images or a report name, though the numbers agree."""
+
+from collections import Counter, defaultdict
+from functools import lru_cache
+
+import pandas as pd
+
+from ..schemas import COUNT, FLAG, TEXT
+from ..site import require_site
+from ..tables import FINDINGS, TableError, conform, nearest
+from .anatomy import age_bound, modalities_conflict, regions_conflict, regions_of, sex_bound, side_of
+from .identities import require_tables
+from .identity import same_name
+from .links import link_exams
+from .unmatched import FINAL
+
+CLEAN = ("study UID", "accession", "cleaned accession")
+PLAIN_SEXES = ("F", "M")
+ROOM_EXAMS, ROOM_STRAYS = 20, 500       # matches that make a habit of a station; one in so many may be elsewhere
+EARLY, FAR = pd.Timedelta(days=1), pd.Timedelta(days=7)
+OLDEST = 120            # years; a birth date beyond is a placeholder
+WRONG_PATIENTS = {
+    "finding_id": (TEXT, "finding U05e"), "accession_number": (TEXT, "exam"), "study_instance_uid": (TEXT, "study or studies, space-separated"),
+    "n_conflicts": (COUNT, "how much speaks against it"), "conflicts": (TEXT, "what does, in words"), "report_is_final": (FLAG, "somebody may act on it already"),
+    "warning": (TEXT, "one sentence"),
+}
+_ALONE = "and correct nothing on this evidence alone"
+
+
+def contradictions(order, study):
+    """What in a study speaks against an order, in words: body region, side, modality, a sex or age that the procedure is not for. Empty when nothing does."""
+    sex = study["patient_sex"] if study["patient_sex"] in PLAIN_SEXES else order["patient_sex"]
+    out = _by_what_is_seen(order["procedure_name"], order["modality"], study["body_part_examined"] or study["study_description"],
+                           study["laterality"] or study["study_description"], study["modality"], sex)
+    return [*out, *_by_age(order["procedure_name"], study["patient_birth_date"] or order["patient_birth_date"], made_at(study))]
+
+
+@lru_cache(maxsize=1 << 14)
+def _by_what_is_seen(procedure, wanted, seen, side, modality, sex):
+    out, sides = [], (side_of(procedure), side_of(side))
+    if regions_conflict(regions_of(procedure, wanted), regions_of(seen, modality)):
+        out.append(f"body part {seen} for {procedure}")
+    if all(sides) and sides[0] != sides[1]:
+        out.append(f"laterality {side} for {procedure}")
+    if modalities_conflict(wanted, modality):
+        out.append(f"modality {modality} for an order of {wanted}")
+    if sex in PLAIN_SEXES and (bound := next((text for text in (procedure, seen) if sex_bound(text) not in ("", sex)), "")):
+        out.append(f"sex of the patient for {bound}")
+    return tuple(out)
+
+
+def _by_age(procedure, born, at):
+    if pd.isna(at) or not (born.isdecimal() and len(born) == 8):
+        return []
+    age, limit = (at.year * 10_000 + at.month * 100 + at.day - int(born)) // 10_000, age_bound(procedure)
+    if age < 0 and f"{at + EARLY:%Y%m%d}" < born:       # a day is left for time zones
+        return ["images from before the birth date"]
+    return [f"age of the patient for {procedure}"] if limit and limit <= age <= OLDEST else []
+
+
+def made_at(study):
+    """When a study was acquired, else when it began by its header."""
+    return study["started_at"] if pd.notna(study["started_at"]) else study["study_at"]
+
+
+def other_demographics(one, other):
+    """Which of birth date and sex two records give differently."""
+    return [word for word, column in (("birth date", "patient_birth_date"), ("sex", "patient_sex"))
+            if one[column] and other[column] and one[column] != other[column] and (column != "patient_sex" or {one[column], other[column]} <= set(PLAIN_SEXES))]
+
+
+def usual_rooms(links):
+    """`(rooms, equipped)`: `{(station, modality): section}` of stations that work for one section alone, and the `(section, modality)` that have such a station."""
+    seen = defaultdict(Counter)
+    for s, positions in links.orders_of.items():
+        study, orders = links.studies[s], [links.orders[o] for o in positions if links.of_order[o][0] in CLEAN]
+        if study["station_name"] and len(orders) == 1 and orders[0]["section"]:
+            seen[study["station_name"], study["modality"]][orders[0]["section"]] += 1
+    rooms = {}
+    for room, sections in seen.items():
+        section, n = min(sections.items(), key=lambda one: (-one[1], one[0]))
+        if sections.total() >= ROOM_EXAMS and sections.total() - n <= max(1, sections.total() // ROOM_STRAYS):
+            rooms[room] = section
+    return rooms, {(section, modality) for (_, modality), section in rooms.items()}
+
+
+def other_room(order, study, rooms):
+    """In words that a study was made on a station that works for another section than the order's, which has stations of its own; else an empty list."""
+    usual, equipped = rooms
+    section = usual.get((study["station_name"], study["modality"]), order["section"])
+    is_other = order["section"] and section != order["section"] and (order["section"], study["modality"]) in equipped
+    return [f"made on {study['station_name']}, which works for {section}, for an order of {order['section']}"] if is_other else []
+
+
+def other_time(order, study):
+    """In words that a study was made a day before its order or a week from its appointment; else an empty list. It proves nothing alone: clocks and desks are late."""
+    at = made_at(study)
+    if pd.notna(at) and pd.notna(order["ordered_at"]) and order["ordered_at"] - at > EARLY:
+        return ["made more than a day before the order was placed"]
+    return ["made more than a week from its appointment"] if pd.notna(at) and pd.notna(order["scheduled_at"]) and abs(order["scheduled_at"] - at) > FAR else []
+
+
+def list_wrong_patients(findings, dept, *, site):
+    """The findings U05e with all that speaks against each, most first, then those with a final report: a warning list, no work list.
+
+    No names are shown. What to do is the warning: nobody may correct a patient on this evidence alone.
+    """
+    require_site(site)
+    require_tables(dept, "orders", "studies", "reports", "patients")
+    for column in FINDINGS:
+        if column not in getattr(findings, "columns", ()):
+            raise TableError(f"findings: the table that find_mismatches returns is needed; it has no column '{column}'.{nearest(column, getattr(findings, 'columns', ()))}")
+    links = link_exams(dept, site)
+    rooms, by_uid = usual_rooms(links), {study["study_instance_uid"]: s for s, study in enumerate(links.studies)}
+    rows = [_wrong_patient(finding, links, rooms, by_uid) for finding in findings[findings["code"] == "U05e"].to_dict("records")]
+    return conform(conform(rows, WRONG_PATIENTS).sort_values(["n_conflicts", "report_is_final", "finding_id"], ascending=[False, False, True]).reset_index(drop=True), WRONG_PATIENTS)
+
+
+def _wrong_patient(finding, links, rooms, by_uid):
+    numbers, accession = set(finding["message_control_id"].split()), links.clean(finding["accession_number"])
+    positions = [by_uid[uid] for uid in finding["study_instance_uid"].split() if uid in by_uid]
+    about = [links.reports[r] for r in links.reports_by_accession.get(accession, [])] if accession else []
+    about += [links.reports[r] for s in positions for r in links.reports_of.get(s, [])]
+    said = [t for t in about if t["message_control_id"] in numbers]
+    orders = [links.orders[o] for o in links.orders_by_accession.get(accession, [])] or [links.orders[o] for s in positions for o in links.orders_of.get(s, [])]
+    record = _as_study(said[0]) if said else links.studies[positions[0]] if positions else None
+    conflicts = _conflicts(record, orders or about, links, rooms) if record else []
+    is_final = any(t["result_status"] in FINAL for t in about)
+    if said:
+        warning = f"Hold the report, call its author, {_ALONE}"
+    elif is_final:
+        warning = f"A final report is out: quarantine the study, call the technologist and the report's author, {_ALONE}"
+    else:
+        warning = f"Quarantine the study before anybody reads it, call the technologist, {_ALONE}"
+    return {**{c: finding[c] for c in ("finding_id", "accession_number", "study_instance_uid")}, "n_conflicts": max(1, len(conflicts)),
+            "conflicts": "; ".join(conflicts) or "see the evidence of the finding", "report_is_final": is_final, "warning": warning + "."}
+
+
+def _as_study(report):
+    told = {c: report[c] for c in ("patient_id", "patient_name", "patient_birth_date", "patient_sex", "modality")}
+    seen = dict.fromkeys(("body_part_examined", "laterality"), report["procedure_name"])
+    return {**told, **seen, "study_description": "", "station_name": "", "started_at": report["observed_at"], "study_at": report["observed_at"]}
+
+
+def _conflicts(record, partners, links, rooms):
+    def today(person):
+        return links.merged.get(person["patient_id"], person["patient_id"])
+
+    partners = sorted(partners, key=lambda t: (today(t) != today(record), t["accession_number"], t["message_control_id"]))
+    if not partners:
+        return []
+    order, named = partners[0], record["patient_name"] and partners[0]["patient_name"]
+    person = ["patient ID"] * (today(order) != today(record)) + ["name"] * bool(named and not same_name(record["patient_name"], order["patient_name"]))
+    more = other_room(order, record, rooms) + other_time(order, record) if order.get("scheduled_at") is not None else []
+    return [f"another {word}" for word in person + other_demographics(order, record)] + contradictions(order, record) + more
