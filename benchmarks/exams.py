@@ -27,6 +27,11 @@ def make_exams(n, seed, damaged=0.02):
     modality = chance.choice(list(SHARE), n, p=list(SHARE.values()))
     part = np.array([PARTS[m][k % len(PARTS[m])] for m, k in zip(modality, chance.integers(0, 1000, n))])
     due = pd.Timestamp("2025-01-01T07:00Z") + pd.to_timedelta(np.sort(chance.integers(0, 365 * 24 * 60, n)), unit="min")
+    # The ward's chest film of every morning, the second try of the afternoon: one exam in five repeats an earlier one of its patient.
+    again, earlier = np.arange(n)[chance.random(n) < 0.2], chance.integers(0, n, n)
+    who[again], modality[again], part[again] = who[earlier[again]], modality[earlier[again]], part[earlier[again]]
+    minutes = chance.exponential(18 * 60, n).astype(np.int64) * np.isin(np.arange(n), again)
+    due = due[np.where(np.isin(np.arange(n), again), earlier, np.arange(n))] + pd.to_timedelta(minutes, unit="min")
     late = pd.to_timedelta(np.round(chance.lognormal(2.5, 1.0, n)), unit="min")
     number = np.char.add("R25", np.char.zfill((np.arange(n) * 37 % 9_999_991 + 10_000).astype(str), 7))
     person = {c: people[c].to_numpy()[who] for c in people}

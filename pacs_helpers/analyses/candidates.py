@@ -1,7 +1,6 @@
 """Possible partners of what has none, with a score and the reasons in words."""
 
 from collections import defaultdict
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,8 +9,8 @@ from ..tables import CANDIDATES, conform
 from .anatomy import modalities_conflict
 from .evidence import FIELDS, NOT_TOLD, compare_pairs, hours_apart
 from .identity import MAX_TYPO, edits, plain_id, same_birth_date, same_name
-from .links import LEVELS, Links
-from .weights import IN_POOL, SAME_EXAM, SAME_PERSON, STRANGERS, Habits, certain_pairs, learn_habits, learn_weights, log_likelihoods
+from .links import LEVELS
+from .weights import IN_POOL, MOST_LEARNT, SAME_EXAM, SAME_PERSON, STRANGERS, certain_pairs, learn_habits, learn_weights, log_likelihoods
 
 MOST = 5
 LEAST_SCORE = 0.02
@@ -20,71 +19,51 @@ STRONG_SCORE = 0.8
 CROWD = 200            # a birth date or a name that more share is a placeholder: only with the day
 
 
-class Scorer(NamedTuple):
-    """What a site's certain matches taught about orders, or about reports: see `learn_scorer`."""
+def score_candidates(links, kind, positions):
+    """`{position: [(score 0..1, reasons, position of the candidate)]}`, best first, at most 5, of what has no partner.
 
-    links: Links
-    kind: str
-    habits: Habits
-    table: dict
+    `kind` "order" and "report" are given studies, "study" is given orders. A score is the chance that the candidate is the partner, the other
+    candidates and the case that there is none considered, by weights learnt from the department's certain matches.
+    """
+    items, of_item, taken_by = (links.reports, links.of_report, links.reports_of) if kind == "report" else (links.orders, links.of_order, links.orders_of)
+    asked, others = (links.studies, items) if kind == "study" else (items, links.studies)
+    mine, theirs = _near_pairs(asked, positions, others, links)
+    pairs = (theirs, mine) if kind == "study" else (mine, theirs)
+    taken = [bool(of_item[i][1]) for i in theirs.tolist()] if kind == "study" else [bool(taken_by.get(s)) for s in theirs.tolist()]
+    certain = certain_pairs(of_item)
+    habits = learn_habits(items, links.studies, certain)
+    levels = compare_pairs(items, links.studies, pairs, links, habits, np.array(taken, dtype=np.int8))
+    table = learn_weights(*_lessons(items, certain, levels, links, habits))
+    scores = _chances(log_likelihoods(levels, table), mine, len(others), links)
+    hours, found = hours_apart(items, links.studies, pairs), defaultdict(list)
+    for k in np.lexsort((theirs, -scores, mine)).tolist():
+        if scores[k] >= LEAST_SCORE and len(found[int(mine[k])]) < MOST:
+            found[int(mine[k])].append((min(SUREST, float(scores[k])), _reasons(levels[k], hours[k]), int(theirs[k])))
+    return {position: hits for position, hits in found.items() if hits}
 
 
-def learn_scorer(links, kind):
-    """The Scorer of "order" or "report" against studies."""
-    items, of_item = (links.orders, links.of_order) if kind == "order" else (links.reports, links.of_report)
-    pairs = certain_pairs(of_item)
-    habits = learn_habits(items, links.studies, pairs)
-    sample = _training_pairs(items, of_item, pairs, links)
-    levels = compare_pairs(items, links.studies, sample[:2], links, habits, NOT_TOLD)
-    # What was linked by its accession number says nothing about how often those are damaged.
-    levels[sample[2] == SAME_EXAM, list(FIELDS).index("accession")] = NOT_TOLD
-    return Scorer(links, kind, habits, learn_weights(levels, sample[2]))
-
-
-def _training_pairs(items, of_item, pairs, links):
-    """`(item positions, study positions, classes)`: certain matches, other exams of the same people, strangers, and the near misses of what has no partner."""
+def _lessons(items, certain, near, links, habits):
+    """`(levels, classes)` to learn from: certain matches, other exams of the same people, strangers, and the near misses of what has no partner."""
     by_patient = defaultdict(list)
-    for i, s in zip(*(side.tolist() for side in pairs)):
+    for i, s in zip(*(side.tolist() for side in certain)):
         if items[i]["patient_id"]:
             by_patient[items[i]["patient_id"]].append((i, s))
     others = [(some[k][0], some[k - 1][1]) for some in by_patient.values() for k in range(len(some)) if len(some) > 1]
-    strangers = np.roll(pairs[1], len(pairs[1]) // 2 + 1)
-    open_ = [i for i, (level, _) in enumerate(of_item) if level == "none"]
-    near = _near_pairs(items, open_[::max(1, len(open_) // 1000)], links.studies, links)
-    different = items.column("patient_id")[pairs[0]] != links.studies.column("patient_id")[strangers]
-    parts = [(*pairs, SAME_EXAM), (*(np.array(side, dtype=np.int64) for side in zip(*others)), SAME_PERSON) if others else None,
-             (pairs[0][different], strangers[different], STRANGERS), (*near, NOT_TOLD)]
-    parts = [part for part in parts if part]
-    return tuple(np.concatenate(side) for side in (*zip(*(part[:2] for part in parts)), [np.full(len(part[0]), part[2]) for part in parts]))
-
-
-def score_candidates(scorer, positions, *, of_study=False):
-    """`{position: [(score 0..1, reasons, position of the candidate)]}`, best first, at most 5, for orders or reports, or with `of_study` for studies.
-
-    A score is the chance that the candidate is the partner, the other candidates and the case that there is none considered.
-    """
-    links = scorer.links
-    items, of_item, taken_by = (links.orders, links.of_order, links.orders_of) if scorer.kind == "order" else (links.reports, links.of_report, links.reports_of)
-    if of_study:
-        studies, items_at = _near_pairs(links.studies, positions, items, links)
-        pairs, taken = (items_at, studies), [bool(of_item[i][1]) for i in items_at.tolist()]
-    else:
-        pairs = _near_pairs(items, positions, links.studies, links)
-        taken = [bool(taken_by.get(s)) for s in pairs[1].tolist()]
-    levels = compare_pairs(items, links.studies, pairs, links, scorer.habits, np.array(taken, dtype=np.int8))
-    asked, offered = pairs[::-1] if of_study else pairs
-    scores = _chances(log_likelihoods(levels, scorer.table), asked, len(items if of_study else links.studies), links)
-    hours, found = hours_apart(items, links.studies, pairs), defaultdict(list)
-    for k in np.lexsort((offered, -scores, asked)).tolist():
-        mine = found[int(asked[k])]
-        if scores[k] >= LEAST_SCORE and len(mine) < MOST:
-            mine.append((min(SUREST, float(scores[k])), _reasons(levels[k], hours[k]), int(offered[k])))
-    return found
+    strangers = np.roll(certain[1], len(certain[1]) // 2 + 1)
+    different = items.column("patient_id")[certain[0]] != links.studies.column("patient_id")[strangers]
+    known = [(certain, SAME_EXAM), (np.array(others, dtype=np.int64).reshape(-1, 2).T, SAME_PERSON), ((certain[0][different], strangers[different]), STRANGERS)]
+    told = [compare_pairs(items, links.studies, pairs, links, habits, NOT_TOLD) for pairs, _ in known]
+    # What was linked by its accession number says nothing about how often those are damaged.
+    told[0][:, list(FIELDS).index("accession")] = NOT_TOLD
+    sample = near[::max(1, len(near) // MOST_LEARNT)]
+    classes = [np.full(len(pairs[0]), kind) for pairs, kind in known]
+    return np.concatenate([*told, sample]), np.concatenate([*classes, np.full(len(sample), NOT_TOLD)])
 
 
 def _chances(logs, asked, n, links):
     """The chance of each pair, among all pairs that ask for the same partner and the case that the partner is not here."""
-    other_exams = min(1.0, max(0.0, len(links.studies) / max(1, len(links.orders_by_patient)) - 1) / max(1, n))
+    exams_each = max(1.0, len(links.studies) / max(1, len(links.orders_by_patient)))        # one at least: an archive holds exams of before the feed
+    other_exams = min(1.0, exams_each / max(1, n))
     against = other_exams * np.exp(logs[:, SAME_PERSON]) + (1 - other_exams) * np.exp(logs[:, STRANGERS])
     odds = IN_POOL / max(1, n) * np.exp(logs[:, SAME_EXAM]) / against
     return odds / (1 - IN_POOL + np.bincount(asked, odds, asked.max() + 1 if len(asked) else 0)[asked])
@@ -119,9 +98,10 @@ def _near_pairs(asked, positions, others, links):
         theirs = defaultdict(list)
         for position, value in enumerate(others.column(name)):
             theirs[value].append(position)
-        hits = [(a, b) for value, places in theirs.items() for a in {a for spelling in _without_one(plain(value)) for a in mine.get(spelling, ())} for b in places]
+        spellings = set(mine)
+        hits = {(a, b) for value, places in theirs.items() for spelling in _without_one(plain(value)) & spellings for a in mine[spelling] for b in places}
         if hits:
-            a, b = np.array(hits, dtype=np.int64).T
+            a, b = np.array(list(hits), dtype=np.int64).T
             found.append(a * len(others) + b)
     codes = np.unique(np.concatenate(found))
     return codes // max(1, len(others)), codes % max(1, len(others))
@@ -129,7 +109,7 @@ def _near_pairs(asked, positions, others, links):
 
 def _without_one(text):
     """A number and all its spellings with one character less: two numbers share one when a keystroke or a swap lies between them."""
-    return {text, *(text[:k] + text[k + 1:] for k in range(len(text)))} if len(text) > MAX_TYPO else ()
+    return {text, *(text[:k] + text[k + 1:] for k in range(len(text)))} if len(text) > MAX_TYPO else set()
 
 
 def _joined(mine, theirs, asked, others):
@@ -147,13 +127,16 @@ def _birth_dates(rows):
 
 
 def _names_and_days(rows):
-    names = np.array([" ".join(sorted(name.upper().replace("^", " ").split())) for name in rows.column("patient_name")], dtype=object)
+    names = rows.column("patient_name")
+    parts = {name: " ".join(sorted(name.upper().replace("^", " ").split())) for name in set(names)}
+    names = np.array([parts[name] for name in names], dtype=object)
     return np.where(names != "", names + _days(rows), "").astype(object)
 
 
 def _days(rows):
     at = next((rows.column(name) for name in ("scheduled_at", "observed_at", "started_at") if name in rows), None)
-    return np.array([" " + str(day) for day in at.astype("datetime64[D]")], dtype=object)
+    days = at.astype("datetime64[D]").astype(np.int64)
+    return np.array([" "], dtype=object) + days.astype("str").astype(object)
 
 
 def strong_candidates(links):
@@ -164,7 +147,7 @@ def strong_candidates(links):
     """
     left = [r for r, (level, _) in enumerate(links.of_report) if level == "none" and not links.reports[r]["is_duplicate"]
             and links.clean(links.reports[r]["accession_number"]) not in links.orders_by_accession]
-    found = score_candidates(learn_scorer(links, "report"), left) if left else {}
+    found = score_candidates(links, "report", left) if left else {}
     sure = {r: hits[0] for r, hits in found.items() if hits and hits[0][0] >= STRONG_SCORE and _is_meant(links.reports[r], hits[0][2], links)}
     claims = defaultdict(set)
     for r, (_, _, s) in sure.items():
@@ -206,7 +189,7 @@ def rank_all(findings, links):
         for position, value in enumerate(values):
             places[value].append(position)
     asked = {row["finding_id"]: _asked_by(row, links, by_uid, of_message, of_number) for row in findings}
-    scored = {kind: _score_kind(kind, sorted({position for k, position in asked.values() if k == kind}), links) for kind in ("study", "report", "order")}
+    scored = {kind: score_candidates(links, kind, {position for k, position in asked.values() if k == kind}) for kind in {k for k, _ in asked.values()} - {""}}
     rows = []
     for finding in findings:
         kind, position = asked[finding["finding_id"]]
@@ -215,12 +198,6 @@ def rank_all(findings, links):
         elif finding["code"] != "U02":
             rows += _linked(finding, [s for uid in finding["study_instance_uid"].split() for s in by_uid.get(uid, [])], links)
     return conform(rows, CANDIDATES)
-
-
-def _score_kind(kind, positions, links):
-    if not positions:
-        return {}
-    return score_candidates(learn_scorer(links, "report" if kind == "report" else "order"), positions, of_study=kind == "study")
 
 
 def _asked_by(finding, links, by_uid, of_message, of_number):
