@@ -280,6 +280,17 @@ def test_a_study_that_has_grown_since_stops_before_anything_is_stored(bench):
     assert ran.returncode == 1 and len(archive(bench)) == 11 and sum(ds.PatientID == TYPED[0] for ds in archive(bench)) == 4
 
 
+def test_a_name_that_the_images_cannot_spell_stops_before_the_delete(bench):
+    need("curl")
+    orders = bench.dept.orders
+    orders.loc[orders["patient_id"] == ASH[0], "patient_name"] = "山田^太郎"
+    decide(bench, kind="patient_id", target=UID["typed"], old=TYPED[0], new=ASH[0])
+    script = next(written(bench).glob("*-orthanc.sh"))
+    ran = subprocess.run(["sh", str(script)], env={**os.environ, "ORTHANC": bench.ask.address, "LOOKED_TWICE": "yes"}, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1 and "does not say what was expected" in ran.stderr
+    assert sum(ds.PatientID == TYPED[0] for ds in archive(bench)) == 3
+
+
 def test_images_with_a_history_of_their_own_are_left_alone(bench):
     need("curl")
     decide(bench, kind="patient_id", target=UID["typed"], old=TYPED[0], new=ASH[0])
@@ -294,6 +305,23 @@ def test_images_with_a_history_of_their_own_are_left_alone(bench):
     ran = run_shell(bench, next(written(bench).glob("*-orthanc.sh")))
     assert ran.returncode == 1 and "a history of their own" in ran.stderr
     assert sum(ds.PatientID == TYPED[0] for ds in archive(bench)) == 3
+
+
+@pytest.mark.parametrize("decision", [{"kind": "patient_id", "target": UID["typed"], "old": TYPED[0], "new": ASH[0]},
+                                      {"kind": "split", "target": UID["neck"], "series": series_uid("neck", 1), "old": "R1003", "new": "R1004", "reason": "TWO_EXAMS"}])
+def test_corrected_copies_stored_beside_the_old_take_their_place(bench, decision):
+    need("curl")
+    decide(bench, **decision)
+    before = archive(bench)
+    n = len(pacs.plan_copies(bench.dicom.instances, bench.ledger, dept=bench.dept))
+    pacs.write_corrected_copies(bench.dicom.instances, bench.ledger, bench.folder / "copies", dept=bench.dept, confirm=n)
+    delete = next(written(bench).glob("*-delete.sh"))
+    assert run_shell(bench, delete).returncode == 1 and len(archive(bench)) == 10, "nothing lies beside the old images yet"
+    for path in (bench.folder / "copies").rglob("*.dcm"):
+        assert bench.ask("POST", "/instances", path.read_bytes())[0] == 200
+    ran = run_shell(bench, delete)
+    assert ran.stdout == "done\n", ran.stderr
+    assert pixels(archive(bench)) == pixels(before) and sum("OriginalAttributesSequence" in ds for ds in archive(bench)) == n == (3 if decision["kind"] == "patient_id" else 1)
 
 
 def test_dcmodify_changes_copies_and_appends_to_their_history(bench):
