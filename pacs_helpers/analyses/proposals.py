@@ -82,6 +82,8 @@ def _fit(series, key, orders, links, site):
         score, yes = score + 3, [*yes, "Request Attributes name it alone"]
     if _person(series, links) != _person(order, links):
         no.append("the patient IDs differ")
+    if order["is_cancelled"]:
+        no.append("it was cancelled")
     if series["modality"] not in NOT_IMAGES and modalities_conflict(series["modality"], order["modality"]):
         no.append(f"{series['modality']} is not {order['modality']}")
     words = " ".join(series[c] for c in ("body_part_examined", "series_description", "protocol_name"))

@@ -7,7 +7,7 @@ import pandas as pd
 from ..schemas import COUNT, INSTANT, MEASURE, TEXT
 from ..tables import conform
 from .anatomy import regions_adjoin, regions_of
-from .identity import same_person
+from .identity import is_not_a_patient, same_person
 from .links import link_exams
 
 GAP_MINUTES = 30
@@ -33,11 +33,11 @@ def find_splits(links, site):
 
 
 def find_visits(links):
-    """Positions of two or more studies of one patient on one station, each less than 30 minutes after those before it."""
+    """Positions of two or more studies of one patient on one station, each less than 30 minutes after those before it; phantoms have no visits."""
     by_station = defaultdict(list)
     for s, study in enumerate(links.studies):
         person = links.merged.get(study["patient_id"], study["patient_id"])
-        if pd.notna(study["started_at"]) and study["station_name"] and person:
+        if pd.notna(study["started_at"]) and study["station_name"] and person and not is_not_a_patient(study):
             by_station[study["station_name"], person].append(s)
     return [chain for members in by_station.values()
             for chain in _chains(sorted(members, key=lambda s: (links.studies[s]["started_at"], links.studies[s]["study_instance_uid"])), links)]

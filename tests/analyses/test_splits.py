@@ -118,6 +118,11 @@ def test_another_station_or_patient_or_half_an_hour_is_no_case_at_all(other):
     assert describe_splits(genuine(other, reports=()), site=SITE).empty
 
 
+def test_phantoms_make_no_visits():
+    again = [{**s, "patient_name": "PHANTOM^WATER"} for s in head_abdomen_pelvis()]
+    assert describe_splits(department(studies=again), site=SITE).empty
+
+
 def test_one_study_for_two_orders_is_a_group_case_with_a_report_for_each():
     grouped = study("", "2.25.1", requested_accession_numbers="R1 R2")
     row = one_row(department(orders=orders("R1", "R2"), studies=[grouped], reports=[report("R1", result_status="P", message_control_id="V0"), report("R1"), report("R2")]))
@@ -241,6 +246,11 @@ def test_an_order_of_another_patient_is_never_proposed_however_well_it_fits():
 def test_a_merged_patient_id_is_the_same_patient():
     dept = department(orders=orders("R1"), studies=[part(1, "09:00", "09:05", "HEAD", patient_id="OLD7")], series=[series(1, patient_id="OLD7")], patients=[merge("OLD7", "TEST100231")])
     assert proposed(dept, "R1") == {"HEAD": "R1"}
+
+
+def test_a_cancelled_order_is_not_proposed_even_where_the_study_carries_it():
+    dept = department(orders=orders("R1", is_cancelled=True), studies=[part(1, "09:00", "09:05", "HEAD")], series=[series(1)])
+    assert propose_series(dept, "R1", site=SITE)["reasons"].tolist() == ["not clear: R1: HEAD fits CT HEAD; its study carries the number; it was cancelled"]
 
 
 def test_another_order_of_the_patient_that_day_is_considered_and_a_cancelled_one_is_not():
