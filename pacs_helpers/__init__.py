@@ -3,6 +3,7 @@
 from .acknowledgments import pair_acknowledgments
 from .analyses.identities import trace_identities
 from .analyses.links import link_exams, links_table, summarize_matching
+from .analyses.lookalikes import list_lookalikes
 from .analyses.matching import find_mismatches, rank_candidates
 from .analyses.measures import measure_findings, measure_split_effect
 from .analyses.network import summarize_links, summarize_throughput
@@ -45,7 +46,7 @@ __all__ = [
     "Department", "build_department", "measure_period", "best_events", "pair_acknowledgments",
     "measure_turnaround", "summarize_turnaround", "measure_backlog",
     "find_mismatches", "rank_candidates", "link_exams", "links_table", "summarize_matching",
-    "trace_identities", "list_wrong_patients",
+    "trace_identities", "list_lookalikes", "list_wrong_patients",
     "describe_splits", "propose_series", "measure_split_effect", "measure_findings", "summarize_throughput", "summarize_links",
     "record_correction", "undo_correction", "read_corrections", "verify_corrections", "apply_corrections", "find_stale",
     "rehearse", "draft_corrections", "write_drafts", "plan_copies", "write_corrected_copies", "CopiesStopped",

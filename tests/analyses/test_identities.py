@@ -1,4 +1,4 @@
-"""Who somebody is today: merges, changed IDs, merges taken back, temporary names; and what speaks against a clean match."""
+"""Who somebody is today: merges, changed IDs, merges taken back, temporary names; look-alikes; and what speaks against a clean match."""
 
 import random
 
@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from pacs_helpers.analyses.identities import merged_ids, trace_identities
+from pacs_helpers.analyses.lookalikes import list_lookalikes
 from pacs_helpers.analyses.matching import find_mismatches
 from pacs_helpers.analyses.wrongpatients import list_wrong_patients
 from pacs_helpers.department import build_department
@@ -190,6 +191,23 @@ def test_no_finding_about_people_without_exams_swallows_another():
     assert any("IDs 33, 44 and 55" in text for text in got["evidence"])
 
 
+# Look-alikes
+
+def test_people_alike_in_name_and_birth_date_are_listed_and_those_seen_together_first():
+    rows = [person(), person(patient_id="T2", patient_name="ASHE^ROWAN"), person(patient_id="T3", patient_name="ASH^ROWANA", patient_birth_date="19480321"),
+            person(patient_id="T4", patient_name="ASH^KIM", patient_birth_date="19480312"), person(patient_id="T5", **{k: OTHER[k] for k in ("patient_name", "patient_birth_date")})]
+    orders = [order(), order("R2", patient_id="T3", patient_name="ASH^ROWANA", patient_birth_date="19480321", scheduled_at="2025-11-10T13:00Z")]
+    got = list_lookalikes(department(patients=rows, orders=orders))
+    pairs = [frozenset(pair) for pair in got[["patient_id", "other_patient_id"]].values.tolist()]
+    assert pairs[0] == {ME, "T3"} and set(pairs) == {frozenset((ME, other)) for other in ("T2", "T3", "T4")} | {frozenset(("T2", "T3"))}
+    assert got["n_same_day"].tolist()[0] == 1 and "both on CT" in got["reasons"][0] and not got["reasons"].str.contains("ASH|1948").any()
+
+
+def test_one_patient_under_two_ids_is_nobodys_look_alike():
+    assert list_lookalikes(department(patients=[person(), person(patient_id="T2"), merge("T2", ME)])).empty
+    assert list_lookalikes(department(patients=[person(patient_name="DOE^JOHN"), person(patient_id="T2", patient_name="DOE^JOHN")])).empty
+
+
 # Wrong patient, clean match
 
 @pytest.mark.parametrize(("ordered", "images", "words"), [
@@ -267,7 +285,7 @@ def test_the_order_of_the_rows_changes_nothing():
     for seed in range(5):
         dept = department(**{name: random.Random(seed).sample(rows, len(rows)) for name, rows in parts.items()})
         got = found(dept)
-        answers = [got, trace_identities(dept), list_wrong_patients(got, dept, site=SITE)]
+        answers = [got, trace_identities(dept), list_lookalikes(dept), list_wrong_patients(got, dept, site=SITE)]
         first = first or answers
         for one, other in zip(first, answers):
             pd.testing.assert_frame_equal(one, other)
