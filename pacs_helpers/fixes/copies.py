@@ -133,7 +133,7 @@ def _copy(row, folder, ledger, run, applied):
         out, changes = rewrite(data, **row["arguments"]) if sha256(data) == row["source_sha256"] else (b"", [])
         if sha256(out) != row["output_sha256"]:
             raise CopiesStopped("SOURCE_CHANGED", f"the source of {name} has changed since the plan; load again, and start in an empty folder")
-        _put(folder, name, out, lambda back: find_differences(data, back) == {tag for tag, _, _ in changes})
+        _put(folder, name, out, lambda back: find_differences(data, back) == set(changes))
         if sha256(read_source(row["source_file"])) != row["source_sha256"]:
             raise CopiesStopped("SOURCE_CHANGED", f"the source of {name} changed while it was copied; load again, and start in an empty folder")
     if name not in applied:

@@ -177,7 +177,7 @@ def _planned(row, references, seen):
 
 
 def _told(data, out, changes):
-    texts = [(tag, keyword_for_tag(tag)) for tag, _, _ in changes]
+    texts = [(tag, keyword_for_tag(tag)) for tag in changes]
     plain = [keyword for tag, keyword in texts if keyword and dictionary_VR(tag) != "SQ"]
     old, new = read_texts(data, plain), read_texts(out, plain)
     return "\n".join(f"{keyword} {old[keyword] or '(none)'} -> {new[keyword] or '(none)'}" if keyword in old else f"{keyword or 'group length'} rewritten"

@@ -20,6 +20,7 @@ except ImportError:                 # Windows: the lock file alone guards
 
 VERSION, GENESIS = 1, "0" * 64
 TOOL = "pacs-helpers 0.1.0"
+_READ = [(b"", 0, ())]              # the whole lines read last, how many, and their records: an append reads on from there
 SEAL = b"#\n"                       # makes a line that lacks only its end no record either: nobody was told that it was saved
 
 
@@ -39,7 +40,7 @@ def read_ledger(path):
 
     Torn lines are skipped: a crash left them, and a `recovered` note follows each, at the latest with the next record.
     """
-    return _parse(_bytes_of(Path(path)))[0]
+    return [dict(record) for record in _parse(_bytes_of(Path(path)))[0]]
 
 
 def _bytes_of(path):
@@ -53,12 +54,14 @@ def _bytes_of(path):
 
 def _parse(data):
     """`(records, bytes of torn lines that no note follows yet)`. A record counts once its line end is there."""
-    records, previous, torn, torn_at = [], GENESIS, 0, 0
-    lines = data.split(b"\n")
-    for number, line in enumerate(lines, 1):
+    known, n_known, kept = _READ[0] if data.startswith(_READ[0][0]) else (b"", 0, ())
+    records, torn, torn_at = list(kept), 0, 0
+    previous = records[-1]["hash"] if records else GENESIS
+    lines = data[len(known):].split(b"\n")
+    for number, line in enumerate(lines, n_known + 1):
         if not line:
             continue
-        record = _record_in(line) if number < len(lines) else None
+        record = _record_in(line) if number < n_known + len(lines) else None
         if record is None:
             torn, torn_at = torn + len(line), torn_at or number
             continue
@@ -69,6 +72,8 @@ def _parse(data):
             raise _broken(number)
         records.append(record)
         previous, torn, torn_at = record["hash"], 0, 0
+    if not torn and not lines[-1]:
+        _READ[0] = data, n_known + len(lines) - 1, tuple(records)
     return records, torn
 
 

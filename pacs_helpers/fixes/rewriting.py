@@ -44,20 +44,22 @@ class _File(NamedTuple):
 
 
 def _opened(data):
-    start, at, syntax, body, implicit, big = open_data_set(data)
-    if not body or at == 0 and sorted(body[:2]) not in ([0, 4], [0, 8]):
+    start, at, syntax, body, begin, implicit, big = open_data_set(data)
+    if len(body) <= begin or at == 0 and sorted(body[:2]) not in ([0, 4], [0, 8]):
         raise Refused("NOT_DICOM", "no DICOM file, or a packed one; unpack it, or leave it out")
     passed = []
-    _, _, codes, _ = walk(lambda p, n: body[p:p + n], 0, len(body), implicit=implicit, big=big, wanted=frozenset(), opened={}, passed=passed)
+    _, _, codes, _ = walk(lambda p, n: body[p:p + n], begin, len(body), implicit=implicit, big=big, wanted=frozenset(), opened={}, passed=passed)
     if bad := [code for code in codes if code not in _SAFE] or ["NO_DATASET"] * (not passed):
         raise Refused(bad[0], "the file is damaged there, and a copy would carry guesses; ask for the file again")
     top = [entry for entry in passed if entry[4] is passed[0][4]]
     ends = [entry[0] for entry in top[1:]] + [len(body) if top[-1][2] == UNDEFINED else top[-1][1] + top[-1][2]]
-    return _File(start, data[:at], syntax, {entry[3]: body[entry[0]:end] for entry, end in zip(top, ends)}, body[ends[-1]:], implicit, ">" if big else "<")
+    view = memoryview(body)                 # pixels may be large
+    elements = {entry[3]: view[entry[0]:end] if entry[3] in PIXELS else body[entry[0]:end] for entry, end in zip(top, ends)}
+    return _File(start, data[:at], syntax, elements, body[ends[-1]:], implicit, ">" if big else "<")
 
 
 def rewrite(data, steps, references=None, own_study=("", "")):
-    """`(bytes of the copy, [(tag, old bytes, new bytes), ...])` after `steps`: `[(decided_at, {keyword: text}), ...]`, in order.
+    """`(bytes of the copy, [tag that differs, ...])` after `steps`: `[(decided_at, {keyword: text}), ...]`, in order.
 
     The value of RequestAttributesSequence is an accession number whose items are taken out. `references`: {UID: (its new UID, its new study's)}
     for what moved to another study; references to those follow. `own_study`: old and new UID of the study that the file is in.
@@ -75,18 +77,22 @@ def rewrite(data, steps, references=None, own_study=("", "")):
     if not items:
         return data, []
     elements[ORIGINAL] = _element(file, ORIGINAL, "SQ", _items_of(file, elements.get(ORIGINAL, b"")) + b"".join(items))
-    touched = {tag >> 16 for tag in {*before, *elements} if before.get(tag) != elements.get(tag)}
+    touched = {tag >> 16 for tag in _differing(before, elements)}
     elements = {tag: elements[tag] for tag in sorted(elements) if tag & 0xFFFF or tag >> 16 not in touched}     # a group length would be wrong now
-    body = b"".join(elements.values()) + file.tail
-    changes = [(tag, before.get(tag, b""), elements.get(tag, b"")) for tag in sorted({*before, *elements}) if before.get(tag) != elements.get(tag)]
-    return _meta(file, _value_of(file, elements.get(_INSTANCE, b""))) + (_deflated(body) if deflates(file.syntax) else body), changes
+    changes = sorted(_differing(before, elements))
+    body = [*elements.values(), file.tail]
+    return b"".join([_meta(file, _value_of(file, elements.get(_INSTANCE, b""))), *([_deflated(b"".join(body))] if deflates(file.syntax) else body)]), changes
 
 
 def find_differences(one, other):
     """The tags whose elements are not the same bytes in two files, as a set; -1 for what follows them."""
     files = [_opened(data) for data in (one, other)]
     a, b = (file.elements for file in files)
-    return {tag for tag in {*a, *b} if a.get(tag) != b.get(tag)} | ({-1} if files[0].tail != files[1].tail else set())
+    return _differing(a, b) | ({-1} if files[0].tail != files[1].tail else set())
+
+
+def _differing(a, b):
+    return {tag for tag in {*a, *b} if a.get(tag) is not b.get(tag) and a.get(tag) != b.get(tag)}
 
 
 def read_texts(data, keywords):
