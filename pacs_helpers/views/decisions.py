@@ -33,23 +33,26 @@ def reasons_for(action, finding, decision=None):
 
 def subjects_of(finding, chosen, dept):
     """`[(words, id)]` of the studies and the report that a finding and its candidate are about."""
-    uids = dict.fromkeys([*finding["study_instance_uid"].split(), *chosen.get("candidate_study_instance_uid", "").split()])
-    messages = finding["message_control_id"]
-    told = [(f"report, {' '.join(_values(messages, 'accession_number', dept)) or 'no accession'}", messages)] if _values(messages, "patient_id", dept) else []
-    return [(describe_study(u, dept), u) for u in uids if _values(u, "patient_id", dept)] + told
-
-
-def describe_study(uid, dept):
-    row = dept.studies[dept.studies["study_instance_uid"] == uid].iloc[0]
-    return f"study …{uid[-6:]}, {row['modality']} {row['body_part_examined'] or row['study_description']}, {row['accession_number'] or 'no accession'}, {row['patient_id'] or 'no ID'}"
+    uids, messages = _uids_of(finding, chosen), finding["message_control_id"]
+    report = [(f"report, {' '.join(_values(messages, 'accession_number', dept)) or 'no accession'}", messages)] if _values(messages, "patient_id", dept) else []
+    return _told(dept.studies[dept.studies["study_instance_uid"].isin(uids)], uids) + report
 
 
 def studies_near(finding, chosen, subject, dept):
     """`[(words, Study Instance UID)]` of what may be merged with a study: those of the finding, of its candidate and of the same patient, at most 30."""
-    people = _values(subject, "patient_id", dept)
-    same = dept.studies.loc[dept.studies["patient_id"].isin([p for p in people if p]), "study_instance_uid"].tolist()
-    uids = dict.fromkeys([*(i for _, i in subjects_of(finding, chosen, dept)), *same])
-    return [(describe_study(u, dept), u) for u in uids if u in set(dept.studies["study_instance_uid"]) and u != subject][:30]
+    uids, people = _uids_of(finding, chosen), [p for p in _values(subject, "patient_id", dept) if p]
+    near = (dept.studies["study_instance_uid"].isin(uids) | dept.studies["patient_id"].isin(people)) & (dept.studies["study_instance_uid"] != subject)
+    return _told(dept.studies[near], uids)[:30]
+
+
+def _uids_of(finding, chosen):
+    return [*finding["study_instance_uid"].split(), *chosen.get("candidate_study_instance_uid", "").split()]
+
+
+def _told(studies, uids):
+    rows = sorted(studies.to_dict("records"), key=lambda r: uids.index(r["study_instance_uid"]) if r["study_instance_uid"] in uids else len(uids))
+    return [(f"study …{r['study_instance_uid'][-6:]}, {r['modality']} {r['body_part_examined'] or r['study_description']}, {r['accession_number'] or 'no accession'}, "
+             f"{r['patient_id'] or 'no ID'}", r["study_instance_uid"]) for r in rows]
 
 
 def series_of(subject, dept):

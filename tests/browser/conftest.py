@@ -69,7 +69,7 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def kiosk(tmp_path_factory):
-    """`(address, address with the token)` of the fix bench as workbook.py's kiosk serves it."""
+    """`(address, address with the token, ledger)` of the fix bench as workbook.py's kiosk serves it."""
     need_chromium()
     if importlib.util.find_spec("voila") is None:
         (pytest.fail if os.environ.get("REQUIRE_PROGRAMS") else pytest.skip)("no voila in this environment; install the extra `kiosk` to run its test")
@@ -77,7 +77,7 @@ def kiosk(tmp_path_factory):
     copy_notebooks(tmp)
     with serving(["voila", "notebooks/05_fix_bench.ipynb", "--no-browser", *workbook.KIOSK], tmp, "/") as base:
         token = re.search(r"token=[0-9a-f]+", (tmp / "server.log").read_text())[0]
-        yield base, f"{base}/?{token}"
+        yield base, f"{base}/?{token}", tmp / "corrections.jsonl"
 
 
 def copy_notebooks(tmp):

@@ -306,6 +306,20 @@ def test_of_a_rule_somebody_elses_finding_is_left_out_and_told(tmp_path):
     assert read_corrections(bench.ledger)["user"].tolist() == ["Sam", "Pat"]
 
 
+def test_of_a_rule_that_cannot_be_saved_it_is_said_how_many_were(tmp_path):
+    dept = department(studies=[study("", u, patient_id="PHANTOM", patient_name="PHANTOM^QC") for u in ("2.25.1", "2.25.2")])
+    bench = bench_of(dept, tmp_path)
+    bench.code.value = "U15"
+    bench.action.value = "bulk"
+    bench.inputs["rule"].index, bench.reason.value, bench.inputs["count"].value = 1, "TEST", "2"
+    (tmp_path / "file").write_text("a file where a folder should be")
+    bench.ledger, kept = tmp_path / "file" / "x.jsonl", bench.ledger
+    bench.record.click()
+    assert bench.message.value.count("NOT saved") == 1 and "Saved 0 of 2" in bench.message.value, "the first failure of this kind stops"
+    bench.ledger = kept
+    assert bench.decisions.empty and len(bench.findings) == 2
+
+
 def test_of_a_rule_what_something_stands_against_is_left_for_one_by_one(tmp_path):
     """The third R3 is known under another birth date: the same prefix is missing, but it may be another person."""
     uids = {"R1": "2.25.1", "R2": "2.25.2", "R3": "2.25.3"}
