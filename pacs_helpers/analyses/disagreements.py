@@ -8,7 +8,7 @@ from .identities import Merges, compare_ids, told
 from .identity import MAX_TYPO, edits, is_not_a_patient, plain_id, same_birth_date, same_name
 from .imagefaults import homes, is_foreign
 from .unmatched import describe_finding
-from .wrongpatients import CLEAN, contradictions, made_at, other_demographics, other_room, other_time, usual_rooms
+from .wrongpatients import CLEAN, contradictions, fitting, made_at, other_demographics, other_room, other_time, usual_rooms
 
 MAX_PREFIX = 5
 _OWNERS = {"U05a": "technologist", "U05b": "interface team", "U05c": "PACS administrator", "U05d": "registration", "U05e": "technologist",
@@ -25,10 +25,11 @@ _FIXES = {
 def find_identity_faults(links, site, groups):
     """Findings U05a to U05e, at most one per study and one per exam for its reports, and U07."""
     home, rooms, namesakes = homes(links), usual_rooms(links), defaultdict(list)
-    for pid in links.known:
+    fits = fitting(links, rooms)
+    for pid in links.known if len(fits) < len(links.studies) else ():
         namesakes[plain_id(pid)].append(pid)
     for s, study in enumerate(links.studies):
-        if not is_not_a_patient(study):
+        if s not in fits and not is_not_a_patient(study):
             found = _study_identity(s, study, links, namesakes, is_foreign(s, links, home)) or _wrong_patient(s, study, links, groups, rooms)
             if found:
                 yield found
@@ -109,12 +110,15 @@ def meant_order(s, links):
 
 
 def _report_identity(links):
-    wrong = defaultdict(list)
-    for r, report in enumerate(links.reports):
-        exam = _exam_of(r, report, links) if report["patient_id"] and not report["is_duplicate"] else None
-        one, other = (links.merged.get(p["patient_id"], p["patient_id"]) if p else "" for p in (report, exam))
-        if other and one != other:
-            wrong[exam["accession_number"], one, other].append((report, links.of_report[r][1]))
+    wrong, ordered_for = defaultdict(list), links.orders.column("patient_id")
+    said = zip(*(links.reports.column(c) for c in ("patient_id", "accession_number", "is_duplicate")))
+    for r, (pid, accession, is_duplicate) in enumerate(said):
+        hits = links.of_report[r][1]
+        orders = [*links.orders_by_accession.get(links.clean(accession), ()), *(o for s in hits for o in links.orders_of.get(s, ()))]
+        if orders and pid and not is_duplicate and not any(ordered_for[o] == pid for o in orders):
+            one, other = (links.merged.get(p, p) for p in (pid, ordered_for[orders[0]]))
+            if other and one != other:
+                wrong[links.orders[orders[0]]["accession_number"], one, other].append((links.reports[r], hits))
     for (accession, one, other), rows in wrong.items():
         reports, studies = [t for t, _ in rows], [links.studies[s] for s in sorted({s for _, hits in rows for s in hits})]
         code, words, owner = _how_reports_differ(one, other, links)
@@ -122,14 +126,6 @@ def _report_identity(links):
         yield describe_finding(code, accession=accession, studies=studies, messages=reports, found_at=heard, owner=owner, confidence=0.9 if code != "U05a" else 0.7,
                                evidence=f"the report says patient {one}, the exam of accession {accession} belongs to {other}: {words}",
                                correction="Hold the report and ask its author whose exam was read" if code == "U05e" else "Have the report re-sent with the order's patient ID")
-
-
-def _exam_of(r, report, links):
-    """The order that a report is about, None when there is none or one of them is its patient's own."""
-    orders = [links.orders[i] for i in links.orders_by_accession.get(links.clean(report["accession_number"]), [])]
-    linked = [links.orders[o] for s in links.of_report[r][1] for o in links.orders_of.get(s, [])]
-    is_own = any(o["patient_id"] == report["patient_id"] for o in orders + linked)
-    return None if is_own else next(iter(orders + linked), None)
 
 
 def _how_reports_differ(one, other, links):

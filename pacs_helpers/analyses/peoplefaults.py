@@ -8,7 +8,7 @@ import pandas as pd
 from .identities import follow, key_of
 from .identity import edits, is_not_a_patient, is_temporary, is_temporary_name, plain_id, same_name
 from .unmatched import describe_finding
-from .wrongpatients import CLEAN, PLAIN_SEXES, contradictions, other_demographics
+from .wrongpatients import CLEAN, PLAIN_SEXES, contradictions, fitting, other_demographics
 
 MOST_VERSIONS = 30      # of one ID that are held against each other
 SHORT_NAME = 6          # letters, below which one keystroke makes another name
@@ -27,8 +27,9 @@ def find_people_faults(dept, links):
         messages = said if not last or last in accused else []
         accused.add(last)
         yield describe_finding("U12", accession=last, messages=messages, found_at=found_at, owner="registration", confidence=0.7, evidence=evidence, correction=correction)
+    fits = fitting(links)
     for s, study in enumerate(links.studies):
-        if not is_not_a_patient(study) and (found := _other_demographics(s, study, links)):
+        if s not in fits and not is_not_a_patient(study) and (found := _other_demographics(s, study, links)):
             yield found
 
 

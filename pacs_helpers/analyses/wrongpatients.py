@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from functools import lru_cache
 
+import numpy as np
 import pandas as pd
 
 from ..schemas import COUNT, FLAG, TEXT
@@ -10,7 +11,7 @@ from ..site import require_site
 from ..tables import FINDINGS, TableError, conform, nearest
 from .anatomy import age_bound, modalities_conflict, regions_conflict, regions_of, sex_bound, side_of
 from .identities import require_tables
-from .identity import same_name
+from .identity import is_temporary, same_name
 from .links import link_exams
 from .unmatched import FINAL
 
@@ -71,17 +72,42 @@ def other_demographics(one, other):
 
 def usual_rooms(links):
     """`(rooms, equipped)`: `{(station, modality): section}` of stations that work for one section alone, and the `(section, modality)` that have such a station."""
-    seen = defaultdict(Counter)
-    for s, positions in links.orders_of.items():
-        study, orders = links.studies[s], [links.orders[o] for o in positions if links.of_order[o][0] in CLEAN]
-        if study["station_name"] and len(orders) == 1 and orders[0]["section"]:
-            seen[study["station_name"], study["modality"]][orders[0]["section"]] += 1
+    seen, (s, o) = defaultdict(Counter), _sure_pairs(links)
+    for station, modality, section in zip(links.studies.column("station_name")[s], links.studies.column("modality")[s], links.orders.column("section")[o]):
+        if station and section:
+            seen[station, modality][section] += 1
     rooms = {}
     for room, sections in seen.items():
         section, n = min(sections.items(), key=lambda one: (-one[1], one[0]))
         if sections.total() >= ROOM_EXAMS and sections.total() - n <= max(1, sections.total() // ROOM_STRAYS):
             rooms[room] = section
     return rooms, {(section, modality) for (_, modality), section in rooms.items()}
+
+
+def _sure_pairs(links):
+    """Positions of the studies that have one order, by a number of the exam, and of those orders: two arrays."""
+    pairs = [(s, orders[0]) for s, orders in links.orders_of.items() if len(orders) == 1 and links.of_order[orders[0]][0] in CLEAN]
+    return np.array(pairs, dtype=int).reshape(-1, 2).T
+
+
+def fitting(links, rooms=({}, ())):
+    """Positions of studies that nothing can be said against: one order of the same person, told in the same words, whom and which the images fit.
+
+    Nearly all studies are, and to see it by column takes a tenth of the time of looking at each.
+    """
+    (s, o), columns = _sure_pairs(links), ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
+    same = np.logical_and.reduce([links.studies.column(c)[s] == links.orders.column(c)[o] for c in columns] + [links.studies.column("patient_id")[s] != ""])
+    s, o = s[same.astype(bool)], o[same.astype(bool)]
+    started, begun = links.studies.column("started_at")[s], links.studies.column("study_at")[s]
+    of_study = (links.studies.column(c)[s] for c in (*columns, "body_part_examined", "study_description", "laterality", "modality", "station_name"))
+    of_order = (links.orders.column(c)[o] for c in ("procedure_name", "modality", "section"))
+    found, years = set(), np.datetime_as_string(np.where(np.isnat(started), begun, started), unit="Y")
+    for i, year, pid, name, born, sex, part, text, side, modality, station, procedure, wanted, section in zip(s.tolist(), years, *of_study, *of_order):
+        is_known = pid not in links.merged and (pid not in links.merged.issuers or len(links.merged.issuers[pid]) == 1) and not is_temporary({"patient_id": pid, "patient_name": name})
+        fits = born[:4] < year and not age_bound(procedure) and not _by_what_is_seen(procedure, wanted, part or text, side or text, modality, sex)
+        if is_known and fits and rooms[0].get((station, modality), section) == section:
+            found.add(i)
+    return found
 
 
 def other_room(order, study, rooms):
