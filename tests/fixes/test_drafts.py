@@ -121,6 +121,8 @@ def test_delimiters_and_line_ends_in_values_cannot_become_fields_or_segments(led
     nasty = "A|B^C&D~E\\F\nPID|1||EVIL"
     decide(ledger)
     dept = department(orders=[order(procedure_name=nasty, placer_order_number="P|1", patient_name="O|BRIEN&SON^RO~WAN")], studies=[study("R9")])
+    (draft,) = drafted(dept, ledger, "hl7")
+    assert [line[:3] for line in draft["text"].splitlines()] == ["MSH", "PID", "PV1", "ORC", "OBR", "ZDS"]
     rows = read_back(dept, ledger, tmp_path / "drafts")
     assert (rows["procedure_name"][0], rows["placer_order_number"][0], rows["patient_name"][0], rows["patient_id"].tolist()) == (nasty, "P|1", "O|BRIEN&SON^RO~WAN", ["TEST100231"])
 
