@@ -45,7 +45,7 @@ def write_corrected_copies(instances, ledger, folder, *, dept, confirm):
     """
     plan = make_plan(instances, ledger, dept)
     todo, folder = [row for row in plan if not row["problem"]], Path(folder)
-    if confirm != len(todo):
+    if confirm is True or confirm != len(todo):
         raise TableError(f"confirm: the plan makes {len(todo)} copies; look at plan_copies(...) and then give confirm={len(todo)}.")
     _refuse_unsafe(folder, instances["source_file"].unique())
     strays = _look_around(folder, todo)

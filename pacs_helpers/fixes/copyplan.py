@@ -42,8 +42,9 @@ def make_plan(instances, ledger, dept):
         _MOVE.get(decision["kind"], _set_value)(rows, decision, dept)
     rows = [row for row in rows if row["steps"] or row["problem"]]
     references = _renumber(rows)
-    now = read_files((tuple((row["source_file"], None) for row in rows), "UTC", False))["instances"]
-    seen = {name: values for name, *values in zip(now["source_file"], *(now[column] for column in _SEEN))}
+    now = read_files((tuple((row["source_file"], None) for row in rows), "UTC", True))
+    digests = dict(zip(now["sources"]["source_file"], now["sources"]["sha256"]))
+    seen = {name: [*values, digests[name]] for name, *values in zip(*(now["instances"][column] for column in ("source_file", *_SEEN)))}
     planned = []
     for row in sorted(rows, key=lambda row: row["source_file"]):
         shown = _planned(row, references, seen)
@@ -123,17 +124,21 @@ def _merge_series(rows, decision, dept):
 
 def _join(moved, there, decision, uid):
     """What moves gets the patient and the study attributes of a file that is there: one study has one of each."""
-    for like in sorted(there, key=lambda row: row["source_file"]):
+    if len({row["patient_id"] for row in there}) > 1:
+        return _refuse(moved, "PATIENTS_DIFFER: the study that it goes to has images of several patient IDs; correct that first")
+    for like in sorted((row for row in there if not row["problem"]), key=lambda row: row["source_file"]):
         try:
-            texts = read_texts(read_source(like["source_file"]), STUDY_LEVEL)
+            texts = read_texts(read_source(like["source_file"]), (*STUDY_LEVEL, "StudyInstanceUID"))
         except (OSError, Refused):
             continue
+        if (texts.pop("StudyInstanceUID"), texts["PatientID"]) != (like["home"], like["seen"][3]):
+            continue                        # another file by now
         for _, _, values in like["steps"]:
             texts |= {name: value for name, value in values.items() if name in texts}
         for row in moved:
             _step(row, decision, {"StudyInstanceUID": uid, **texts}, study_instance_uid=uid, moved_by=decision["seq"], **{c: like[c] for c in ("patient_id", "accession_number")})
-        return
-    _refuse(moved, "STUDY_NOT_HERE: no readable file of the study that it goes to is among the instances")
+        return None
+    return _refuse(moved, "STUDY_NOT_HERE: no readable file of the study that it goes to is among the instances")
 
 
 _MOVE = {"split": _split, "merge": _merge, "merge_series": _merge_series}
@@ -165,7 +170,7 @@ def _planned(row, references, seen):
     try:
         data = read_source(file)
         out, changes = rewrite(data, **arguments)
-        if seen.get(file) != row["seen"]:
+        if seen.get(file) != [*row["seen"], sha256(data)]:
             raise Refused("SOURCE_CHANGED", "the file is not the one that was loaded; load again")
         uids = read_texts(out, _UIDS.values())
         shown |= {"changes": _told(data, out, changes), "source_sha256": sha256(data), "output_sha256": sha256(out), "n_bytes": len(out), **{c: uids[k] for c, k in _UIDS.items()}}

@@ -4,11 +4,13 @@ import re
 import warnings
 import zlib
 from io import BytesIO
+from struct import error as StructError
 from struct import pack
 from typing import NamedTuple
 
 from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.errors import BytesLengthException
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
@@ -22,6 +24,7 @@ ORIGINAL, REQUESTS, CHARACTER_SET = 0x04000561, 0x00400275, 0x00080005
 _INSTANCE = 0x00080018
 _SAFE = {"TRAILING_BYTES", "ODD_LENGTH", "UNKNOWN_VR", "TRANSFER_SYNTAX_MISMATCH"}
 _LONGEST = {"SH": 16, "LO": 64, "PN": 64, "CS": 16}
+_DAMAGED = (ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError, RecursionError, StructError, TypeError, ValueError)     # pydicom's, on sequences
 _UID = re.compile(rb"[0-9][0-9.]{5,63}")
 
 
@@ -45,6 +48,8 @@ class _File(NamedTuple):
 
 def _opened(data):
     start, at, syntax, body, begin, implicit, big = open_data_set(data)
+    if len(body) <= begin and deflates(syntax):
+        raise Refused("BAD_DEFLATE", "the deflated data set is damaged or too large to be opened here; ask for the file again, not deflated")
     if len(body) <= begin or at == 0 and sorted(body[:2]) not in ([0, 4], [0, 8]):
         raise Refused("NOT_DICOM", "no DICOM file, or a packed one; unpack it, or leave it out")
     passed = []
@@ -68,9 +73,14 @@ def rewrite(data, steps, references=None, own_study=("", "")):
     file = _opened(data)
     elements, before, items = dict(file.elements), file.elements, []
     for number, (decided_at, values) in enumerate(steps, 1):
-        new = dict(filter(None, (_changed(file, elements, keyword, value) for keyword, value in values.items())))
-        if number == len(steps) and references:
-            new |= _followed(file, elements, references, own_study)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                new = dict(filter(None, (_changed(file, elements, keyword, value) for keyword, value in values.items())))
+                if number == len(steps) and references:
+                    new |= _followed(file, elements, references, own_study)
+        except _DAMAGED:
+            raise Refused("SEQUENCE_DAMAGED", "a sequence that has to change cannot be read; ask for the file again") from None
         if new:
             items.append(_history(file, elements, new, decided_at))
             elements = {tag: raw for tag, raw in {**elements, **new}.items() if raw}
@@ -170,7 +180,7 @@ def _followed(file, elements, references, own_study):
         is_sequence = file.implicit or raw[4:6] in (b"SQ", b"UN")
         if is_sequence and tag not in (ORIGINAL, *PIXELS) and known & set(_UID.findall(raw)):
             data_set = _parsed(file, raw)
-            if data_set[tag].VR == "SQ" and any([_follow(item, references, own_study)[1] for item in data_set[tag].value]):
+            if _vr_of(data_set[tag]) == "SQ" and any([_follow(item, references, own_study)[1] for item in data_set[tag].value]):
                 new[tag] = _written(file, data_set)
     return new
 
@@ -202,7 +212,12 @@ def _vr_of(element):
 
 
 def _parsed(file, raw):
-    return read_dataset(BytesIO(raw), file.implicit, file.order == "<")
+    """The data set of one sequence's bytes. A sequence that would not be written as it was read is damaged, or in a form that only its author knows."""
+    data_set = read_dataset(BytesIO(raw), file.implicit, file.order == "<")
+    _follow(data_set, {}, ("", ""))
+    if _written(file, data_set) != raw:
+        raise ValueError
+    return data_set
 
 
 def _written(file, data_set):

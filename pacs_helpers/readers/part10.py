@@ -87,11 +87,14 @@ def read_elements(read_at, size, wanted, opened, own=frozenset(), *, is_remember
 
 def open_data_set(data):
     """`(start, at, syntax, data, first, implicit, big)` of a whole file: where its meta information starts and ends, and the data that hold its
-    data set from `first` on: the file, or what it inflates to; empty when damaged."""
+    data set from `first` on: the file, or what it inflates to; empty when damaged or larger than INFLATE_LIMIT."""
     start, _ = _start(data)
     meta, at = _read_meta(data[:META_LIMIT], start)
     syntax = first(meta, _SYNTAX).decode("latin-1").strip(" \0")
-    body, begin = (_inflate(data[at:])[0] or b"", 0) if syntax in _DEFLATED else (data, at)
+    body, begin = data, at
+    if syntax in _DEFLATED:
+        inflated, is_capped = _inflate(data[at:])
+        body, begin = b"" if is_capped else inflated or b"", 0
     return start, at, syntax, body, begin, *_encoding(body[begin:begin + 8].ljust(8, b"\0"), syntax)
 
 
