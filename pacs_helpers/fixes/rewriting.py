@@ -24,7 +24,7 @@ ORIGINAL, REQUESTS, CHARACTER_SET = 0x04000561, 0x00400275, 0x00080005
 _INSTANCE = 0x00080018
 _SAFE = {"TRAILING_BYTES", "ODD_LENGTH", "UNKNOWN_VR", "TRANSFER_SYNTAX_MISMATCH"}
 _LONGEST = {"SH": 16, "LO": 64, "PN": 64, "CS": 16}
-_DAMAGED = (ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError, RecursionError, StructError, TypeError, ValueError)     # pydicom's, on sequences
+_DAMAGED = (ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError, RecursionError, StructError, TypeError, ValueError)     # of pydicom
 _UID = re.compile(rb"[0-9][0-9.]{5,63}")
 
 
