@@ -3,6 +3,7 @@
 from collections import defaultdict
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from .unmatched import FINAL, LATE_SERIES_MINUTES, NOT_DELIVERED, describe_finding
@@ -26,19 +27,21 @@ class ClockRun(NamedTuple):
 def clock_runs(dept, links):
     """`(runs of two exams or more, exams that are off, exams judged)`: stations whose clock is whole hours off, as at the end of summer time."""
     told = dept.events[(dept.events["milestone"] == "exam_started") & (dept.events["source"] == "hl7") & dept.events["precision"].isin(["second", "minute"])]
-    begun = told.sort_values(["rank", "at"], kind="stable").drop_duplicates("accession_number").set_index("accession_number")["at"]
+    told = told.sort_values(["rank", "at"], kind="stable").drop_duplicates("accession_number")
+    begun = dict(zip(told["accession_number"], told["at"].dt.tz_localize(None).to_numpy("datetime64[us]")))
     exams, by_station, n_off = defaultdict(list), defaultdict(list), 0
-    for s, study in enumerate(links.studies):
-        numbers = (*(links.orders[o]["accession_number"] for o in links.orders_of.get(s, [])), study["accession_number"])
-        number = next((n for n in numbers if n and n in begun.index), "")
-        if number and links.orders_of.get(s) and pd.notna(study["started_at"]) and "_TIME" not in study["problems"]:
+    numbers, started, stations, ordered = *(links.studies.column(name) for name in ("accession_number", "started_at", "station_name")), links.orders.column("accession_number")
+    for s, (own, at, problems) in enumerate(zip(numbers, started, links.studies.column("problems"))):
+        orders = links.orders_of.get(s)
+        number = next((n for n in (*(ordered[o] for o in orders), own) if n and n in begun), "") if orders else ""
+        if number and not np.isnat(at) and "_TIME" not in problems:
             exams[number].append(s)
     for number, positions in exams.items():
-        first = min(positions, key=lambda s: links.studies[s]["started_at"])
-        minutes = (links.studies[first]["started_at"] - begun[number]).total_seconds() / 60
+        first = min(positions, key=lambda s: started[s])
+        minutes = float((started[first] - begun[number]) / np.timedelta64(1, "m"))
         hours = round(minutes / 60) if abs(minutes - round(minutes / 60) * 60) <= NEAR_THE_HOUR else 0
         n_off += bool(hours)
-        by_station[links.studies[first]["station_name"]].append((begun[number], positions, hours))
+        by_station[stations[first]].append((begun[number], positions, hours))
     return [run for station, some in by_station.items() for run in _runs(station, sorted(some))], n_off, len(exams)
 
 
@@ -49,7 +52,7 @@ def _runs(station, exams):
         for first, last in _stretches(places):
             run = [exam for exam in exams[first:last + 1] if exam[2] == h]
             if len(run) > 1:
-                yield ClockRun(station, h, len(run), [s for _, positions, _ in run for s in positions], run[0][0], run[-1][0])
+                yield ClockRun(station, h, len(run), [s for _, positions, _ in run for s in positions], *(pd.Timestamp(exam[0], tz="UTC") for exam in (run[0], run[-1])))
 
 
 def _stretches(places):
@@ -79,13 +82,14 @@ def find_impossible_times(dept, links, site, runs, n_off, n):
 
 def _final_too_early(dept, links, site, doubted):
     best = dept.events[dept.events["source"].isin(["dicom", "mpps"]) & dept.events["precision"].isin(["second", "minute"])].sort_values(["rank", "at"], kind="stable")
-    ended = best[best["milestone"] == "exam_ended"].drop_duplicates("accession_number").set_index("accession_number")
-    for final, report, positions in _finals(links, site).values():
-        numbers = [n for n in (report["accession_number"], *(links.studies[s]["accession_number"] for s in positions)) if n in ended.index]
-        if not numbers or doubted & {*positions} or "_TIME" in ended.loc[numbers[0], "problems"] or any("_TIME" in links.studies[s]["problems"] for s in positions):
+    best = best[best["milestone"] == "exam_ended"].drop_duplicates("accession_number")
+    ended = dict(zip(best["accession_number"], zip(best["at"], best["problems"])))
+    for final, report, positions in _finals(links).values():
+        number = next((n for n in (report["accession_number"], *(links.studies[s]["accession_number"] for s in positions)) if n in ended), None)
+        if number is None or ended[number][0] <= final or doubted & {*positions} or "_TIME" in ended[number][1] or any("_TIME" in links.studies[s]["problems"] for s in positions):
             continue
-        late = (ended.loc[numbers[0], "at"] - final).total_seconds() / 60
-        if 0 < late <= LATE_SERIES_MINUTES or late > 0 and all(links.studies[s]["started_at"] > final for s in positions):
+        late = (ended[number][0] - final).total_seconds() / 60
+        if late <= LATE_SERIES_MINUTES or all(links.studies[s]["started_at"] > final for s in positions):
             station = ", ".join(sorted({links.studies[s]["station_name"] for s in positions} - {""})) or "the device"
             yield describe_finding(
                 "U16", accession=report["accession_number"], studies=[links.studies[s] for s in positions], found_at=final, owner="modality service", confidence=0.75,
@@ -93,32 +97,33 @@ def _final_too_early(dept, links, site, doubted):
                 correction="Compare both clocks with the time server first; if they agree, ask the author which exam was read")
 
 
-def _finals(links, site):
+def _finals(links):
     """`{cleaned accession: (when first final, report, positions of its studies)}`."""
-    finals = {}
-    for r, report in enumerate(links.reports):
-        key, at = site.clean_accession(report["accession_number"]), report["status_changed_at"]
-        if key and report["result_status"] in FINAL and pd.notna(at) and (key not in finals or at < finals[key][0]):
-            finals[key] = at, report, links.of_report[r][1]
-    return finals
+    finals, rows = {}, (links.reports.column(name) for name in ("accession_number", "result_status", "status_changed_at"))
+    for r, (number, status, at) in enumerate(zip(*rows)):
+        key = links.clean(number) if status in FINAL and not np.isnat(at) else ""
+        if key and (key not in finals or at < finals[key][0]):
+            finals[key] = at, r
+    return {key: (pd.Timestamp(at, tz="UTC"), links.reports[r], links.of_report[r][1]) for key, (at, r) in finals.items()}
 
 
-def refused_reports(links, site):
+def refused_reports(links):
     """Positions of the reports that were refused and of which no later version was accepted."""
+    rows = list(zip(*(links.reports.column(name) for name in ("accession_number", "acknowledgment_code", "message_at", "is_duplicate"))))
+    refused = {links.clean(number) for number, code, *_ in rows if code in NOT_DELIVERED}
     accepted = {}
-    for report in links.reports:
-        if report["acknowledgment_code"] not in (*NOT_DELIVERED, "") and pd.notna(report["message_at"]):
-            key = site.clean_accession(report["accession_number"])
-            accepted[key] = max(accepted.get(key, report["message_at"]), report["message_at"])
-    return [r for r, report in enumerate(links.reports) if report["acknowledgment_code"] in NOT_DELIVERED and not report["is_duplicate"]
-            and not accepted.get(site.clean_accession(report["accession_number"]), pd.NaT) > report["message_at"]]
+    for number, code, at, _ in rows if refused else ():
+        if code not in (*NOT_DELIVERED, "") and not np.isnat(at) and (key := links.clean(number)) in refused:
+            accepted[key] = max(accepted.get(key, at), at)
+    return [r for r, (number, code, at, is_duplicate) in enumerate(rows)
+            if code in NOT_DELIVERED and not is_duplicate and not accepted.get(links.clean(number), np.datetime64("NaT")) > at]
 
 
 def find_refusals(links, site):
     """Findings U18: one per report that was refused and never taken, one for all that were refused in a row."""
-    order = sorted(range(len(links.reports)), key=lambda r: (links.reports[r]["message_at"] if pd.notna(links.reports[r]["message_at"]) else pd.Timestamp.min.tz_localize("UTC"), r))
-    open_, runs = set(refused_reports(links, site)), [[]]
-    for r in order:
+    at = links.reports.column("message_at")
+    open_, runs = set(refused_reports(links)), [[]]
+    for r in np.argsort(np.where(np.isnat(at), np.datetime64(0, "us"), at), kind="stable").tolist() if open_ else ():
         if r in open_:
             runs[-1].append(links.reports[r])
         elif runs[-1] and links.reports[r]["acknowledgment_code"] not in (*NOT_DELIVERED, ""):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pandas as pd
 
 from .identity import is_not_a_patient
@@ -14,27 +15,29 @@ USUAL_SHARE = 1 / 3         # of a station's reported studies: more than that is
 
 def find_image_faults(links, site, doubted):
     """Findings U11, U13, U14 and U15, at most one of each per study. `doubted` are positions of studies whose clock is known to be wrong."""
-    late, home = _late_studies(links, doubted), homes(links)
+    late, home, clashing = _late_studies(links, doubted), homes(links), links.studies.column("clashing_study_uids")
+    uids = {uid for uids in clashing if uids for uid in uids.split()}
+    sharing = {t["study_instance_uid"]: t for t in links.studies if t["study_instance_uid"] in uids} if uids else {}
     for s, study in enumerate(links.studies):
-        if study["clashing_study_uids"] and _is_the_later(study, links):
+        if clashing[s] and _is_the_later(study, sharing):
             yield _clash(study)
         if s in late:
             yield _late(study, *late[s], site)
         if is_foreign(s, links, home):
             yield _foreign(study)
-        if is_not_a_patient(study):
+        if not links.agreed_studies[s] and is_not_a_patient(study):
             yield describe_finding(
                 "U15", studies=[study], found_at=study["study_at"], owner="modality service", confidence=0.9,
                 evidence=f"the name or ID of a study from {study['station_name'] or 'an unnamed station'} is that of a phantom, test or quality control, not of a patient",
                 correction="Tag it or keep it out of the clinical archive, so that nobody counts or looks for it")
 
 
-def _is_the_later(study, links):
+def _is_the_later(study, sharing):
     """Whether a study was made after those that it shares a SOP Instance UID with: the first had it by right."""
     def made(t):
         return t["started_at"] if pd.notna(t["started_at"]) else _NEVER, t["study_instance_uid"]
 
-    return all(made(study) >= made(t) for t in links.studies if t["study_instance_uid"] in study["clashing_study_uids"].split())
+    return all(made(study) >= made(sharing[uid]) for uid in study["clashing_study_uids"].split() if uid in sharing)
 
 
 def _clash(study):
@@ -49,15 +52,16 @@ def _clash(study):
 def _late_studies(links, doubted):
     """`{position: (first final, last image)}` of studies to which images were added after their report was final."""
     reported, late = Counter(), {}
-    for s, study in enumerate(links.studies):
-        finals = [links.reports[r]["status_changed_at"] for r in links.reports_of.get(s, []) if links.reports[r]["result_status"] in FINAL]
-        first = min((at for at in finals if pd.notna(at)), default=pd.NaT)
-        if pd.isna(first) or pd.isna(study["last_created_at"]) or s in doubted or "_TIME" in study["problems"]:
+    statuses, signed = links.reports.column("result_status"), links.reports.column("status_changed_at")
+    rows = zip(*(links.studies.column(name) for name in ("started_at", "ended_at", "last_created_at", "station_name", "problems")))
+    for s, (started, ended, created, station, problems) in enumerate(rows):
+        first = min((signed[r] for r in links.reports_of.get(s, ()) if statuses[r] in FINAL and not np.isnat(signed[r])), default=None)
+        if first is None or np.isnat(created) or s in doubted or "_TIME" in problems:
             continue
-        reported[study["station_name"]] += 1
-        is_later_series = study["ended_at"] <= first or study["ended_at"] - first > pd.Timedelta(minutes=LATE_SERIES_MINUTES)
-        if study["started_at"] < first and is_later_series and study["last_created_at"] - first > pd.Timedelta(minutes=LATE_MINUTES):
-            late[s] = first, study["last_created_at"]
+        reported[station] += 1
+        is_later_series = ended <= first or ended - first > np.timedelta64(LATE_SERIES_MINUTES, "m")
+        if started < first and is_later_series and created - first > np.timedelta64(LATE_MINUTES, "m"):
+            late[s] = pd.Timestamp(first, tz="UTC"), pd.Timestamp(created, tz="UTC")
     often = Counter(links.studies[s]["station_name"] for s in late)
     return {s: times for s, times in late.items() if often[name := links.studies[s]["station_name"]] < 3 or often[name] <= reported[name] * USUAL_SHARE}
 
@@ -76,15 +80,17 @@ def _ago(span):
 
 def homes(links):
     """`(issuers, institutions)` of the studies that orders or reports name, and of the patients they are about."""
-    own = [t for s, t in enumerate(links.studies) if links.orders_of.get(s) or links.reports_of.get(s)]
-    issuers = {t["issuer_of_patient_id"] for t in (*own, *links.orders, *links.reports)}
-    return issuers - {""}, {t["institution_name"].casefold() for t in own} - {""}
+    own = np.array(sorted({*links.orders_of, *links.reports_of}), dtype=np.int64)
+    issuers = {*links.studies.column("issuer_of_patient_id")[own], *links.orders.column("issuer_of_patient_id"), *links.reports.column("issuer_of_patient_id")}
+    return issuers - {""}, {name.casefold() for name in set(links.studies.column("institution_name")[own])} - {""}
 
 
 def is_foreign(s, links, home):
     """Whether a study that no order or report names comes from an issuer or institution that none of the department's own does."""
+    if links.orders_of.get(s) or links.reports_of.get(s):
+        return False
     study, (issuers, institutions) = links.studies[s], home
-    if links.orders_of.get(s) or links.reports_of.get(s) or is_not_a_patient(study):
+    if is_not_a_patient(study):
         return False
     issuer, institution = study["issuer_of_patient_id"], study["institution_name"].casefold()
     return bool(issuers and issuer and issuer not in issuers or institutions and institution and institution not in institutions and study["patient_id"] not in links.known)

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from .anatomy import modalities_conflict
 from .identities import merged_ids
-from .identity import MAX_TYPO, edits, known_people, plain_id, same_birth_date, same_name
+from .identity import MAX_TYPO, edits, is_not_a_patient, is_temporary, known_people, plain_id, same_birth_date, same_name
 from .rows import Rows
 
 LEVELS = {"study UID": 1.0, "accession": 0.98, "cleaned accession": 0.95, "other number": 0.85, "patient and time": 0.6, "ambiguous": 0.0, "none": 0.0}
 STATES = ("matched", "ambiguous", "no_key", "no_partner")
+_PERSON = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
 _OTHER_NUMBERS = ("placer_order_number", "filler_order_number", "requested_procedure_id")
 WINDOW_HOURS = 12
 
@@ -24,7 +26,8 @@ class Links(NamedTuple):
     `of_order[i]` and `of_report[i]` are `(level, [study positions])`, `orders_of[s]` and `reports_of[s]` list the positions that hit study s.
     `contested`: studies of several people under one number, none of whom is surely the order's or report's; `undecided`: `(item, position)`
     of what patient and time could give to several. `merged` maps prior ids to surviving ones; an id that two issuers give to two people
-    reads `id^issuer`. `clean` is the site's clean_accession.
+    reads `id^issuer`. `clean` is the site's clean_accession. `agreed_studies` and `agreed_reports` are flags of what agrees to the letter with
+    its one order, or its one agreed study, on who and on the accession number: nothing about whose they are needs a second look.
     """
 
     studies: Rows
@@ -42,6 +45,8 @@ class Links(NamedTuple):
     contested: set
     undecided: set
     clean: Callable
+    agreed_studies: np.ndarray
+    agreed_reports: np.ndarray
 
 
 def link_exams(dept, site):
@@ -65,8 +70,10 @@ def link_exams(dept, site):
     undecided |= {("report", i) for i in _link_by_time(reports, of_report, studies, taken, people, "observed_at")}
     # A report's own id proves nothing about who exists: only registration and orders do, where they are at hand.
     known = known_people(dept.patients, dept.orders) or known_people(dept.reports)
-    return Links(studies, orders, reports, of_order, of_report, _turn(of_order), _turn(of_report), orders_by_accession,
-                 _by_accession(reports, clean), _by_patient(orders), merged, known, contested, undecided, clean)
+    orders_of = _turn(of_order)
+    agreed = _agreed_studies(studies, orders, of_order, orders_of, merged)
+    return Links(studies, orders, reports, of_order, of_report, orders_of, _turn(of_report), orders_by_accession, _by_accession(reports, clean), _by_patient(orders),
+                 merged, known, contested, undecided, clean, agreed, _agreed_reports(reports, studies, of_report, agreed))
 
 
 class _People(NamedTuple):
@@ -219,6 +226,32 @@ def _near(item, study, when):
     start = study["started_at"] if pd.notna(study["started_at"]) else study["study_at"]
     known = bool(item["modality"]) and bool(study["modality"]) and not modalities_conflict(item["modality"], study["modality"])
     return known and pd.notna(start) and abs((start - item[when]).total_seconds()) <= WINDOW_HOURS * 3600
+
+
+def _agreed_studies(studies, orders, of_order, orders_of, merged):
+    one = np.full(len(studies), -1)
+    for s, found in orders_of.items():
+        if len(found) == 1 and LEVELS[of_order[found[0]][0]] >= LEVELS["cleaned accession"]:
+            one[s] = found[0]
+    flags = one >= 0
+    if not flags.any():
+        return flags
+    for name in (*_PERSON, "accession_number"):
+        flags &= (studies.column(name) == orders.column(name)[one]) & ((studies.column(name) != "") | (name not in ("patient_id", "accession_number")))
+    issuers, requested, pids = (studies.column(name) for name in ("issuer_of_patient_id", "requested_accession_numbers", "patient_id"))
+    moved = {pid for _, pid in (*merged.ends, *merged.named)} | {pid for pair in merged.undone for pid in pair} | set(merged)
+    doubtful = moved | {pid for pid in set(pids) if "^" in pid or is_temporary({"patient_id": pid, "patient_name": ""}) or is_not_a_patient({"patient_id": pid, "patient_name": ""})}
+    nameless = {name for name in set(studies.column("patient_name")) if is_temporary({"patient_id": "", "patient_name": name}) or is_not_a_patient({"patient_id": "", "patient_name": name})}
+    flags &= ((issuers == "") | (issuers == orders.column("issuer_of_patient_id")[one])) & ((requested == "") | (requested == studies.column("accession_number")))
+    return flags & ~np.isin(pids.astype("U"), list(doubtful)) & ~np.isin(studies.column("patient_name").astype("U"), list(nameless))
+
+
+def _agreed_reports(reports, studies, of_report, agreed):
+    flags, rows = np.zeros(len(reports), dtype=bool), zip(reports.column("accession_number"), reports.column("patient_id"), reports.column("other_accession_numbers"), of_report)
+    numbers, pids = studies.column("accession_number"), studies.column("patient_id")
+    for r, (number, pid, others, (_, hits)) in enumerate(rows):
+        flags[r] = len(hits) == 1 and agreed[hits[0]] and number == numbers[hits[0]] and pid == pids[hits[0]] and number not in others
+    return flags
 
 
 def _by_accession(records, clean):

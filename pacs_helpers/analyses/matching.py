@@ -48,7 +48,7 @@ class Explained(NamedTuple):
 def _explained(links, site):
     """The Explained positions: what lacks a partner because of a fault that has its own finding."""
     home, meant = homes(links), (meant_order(s, links) for s in range(len(links.studies)))
-    return Explained(links.contested | {s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links, site)))
+    return Explained(links.contested | {s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links)))
 
 
 def rank_candidates(findings, dept, *, site):

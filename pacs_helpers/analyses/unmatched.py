@@ -39,9 +39,9 @@ def find_missing_partners(dept, links, site, as_of, splits, explained):
 
 def _unlinked_reports(links, as_of, meant, site):
     alone = defaultdict(list)
-    for r, report in enumerate(links.reports):
+    for r, report in ((r, links.reports[r]) for r, (level, _) in enumerate(links.of_report) if level == "none"):
         old = pd.isna(report["message_at"]) or as_of - report["message_at"] >= pd.Timedelta(hours=REPORT_HOURS)
-        if links.of_report[r][0] == "none" and old and not report["is_duplicate"]:
+        if old and not report["is_duplicate"]:
             alone[site.clean_accession(report["accession_number"]) or f"message {report['message_control_id']}"].append(r)
     for rows in alone.values():
         reports = [links.reports[r] for r in rows]
@@ -79,9 +79,10 @@ def _report_without_images(links, reports, site):
 def _unlinked_studies(dept, links, explained):
     heard = pd.concat([dept.orders["ordered_at"], dept.reports["message_at"]]).min()
     silent = _silent_hours(dept)
-    for s, study in enumerate(links.studies):
+    for s in (s for s in range(len(links.studies)) if s not in explained and not links.orders_of.get(s) and not links.reports_of.get(s)):
+        study = links.studies[s]
         at = study["study_at"] if pd.notna(study["study_at"]) else study["started_at"]
-        if s in explained or links.orders_of.get(s) or links.reports_of.get(s) or is_not_a_patient(study) or pd.isna(heard) or pd.isna(at) or at < heard.normalize():
+        if is_not_a_patient(study) or pd.isna(heard) or pd.isna(at) or at < heard.normalize():
             continue
         # Orders of that hour missing for everybody points at the feed, not at one technologist.
         quiet = at.floor("h") in silent
@@ -102,14 +103,17 @@ def _silent_hours(dept):
 
 
 def _unreported_exams(dept, links, site, as_of, splits, claimed, explained):
-    ended = dept.events[dept.events["milestone"] == "exam_ended"].sort_values("rank", kind="stable").drop_duplicates("accession_number").set_index("accession_number")["at"]
+    told = dept.events[dept.events["milestone"] == "exam_ended"].sort_values("rank", kind="stable").drop_duplicates("accession_number")
+    ended, reported = dict(zip(told["accession_number"], told["at"])), _reported_studies(links)
     sisters = {s: chain for chain, _, _ in splits for s in chain}
     seen = set()
-    for o, order in enumerate(links.orders):
-        positions = links.of_order[o][1]
+    for o, (_, positions) in enumerate(links.of_order):
+        if not positions or not reported.isdisjoint(positions):
+            continue
+        order = links.orders[o]
         whole = {p for s in positions for p in sisters.get(s, [s])}
         key = order["accession_number"] or order["placer_order_number"]
-        if not positions or order["is_cancelled"] or key in seen or whole & claimed:
+        if order["is_cancelled"] or key in seen or whole & claimed:
             continue
         reports = _reports_about(order, whole, links, site)
         if any(r["result_status"] in FINAL and (r["acknowledgment_code"] not in NOT_DELIVERED or r in explained) for r in reports):
@@ -121,6 +125,12 @@ def _unreported_exams(dept, links, site, as_of, splits, claimed, explained):
             continue
         seen.add(key)
         yield _no_report(order, [links.studies[s] for s in positions], reports, end, minutes, as_of)
+
+
+def _reported_studies(links):
+    """Positions of the studies with a final report that was not refused."""
+    rows = zip(links.of_report, links.reports.column("result_status"), links.reports.column("acknowledgment_code"))
+    return {s for (_, hits), status, code in rows if status in FINAL and code not in NOT_DELIVERED for s in hits}
 
 
 def _reports_about(order, positions, links, site):
@@ -147,13 +157,14 @@ def _no_report(order, studies, reports, end, minutes, as_of):
 
 
 def _orders_only(links, site, as_of, explained):
-    for o, order in enumerate(links.orders):
-        if o in explained or links.of_order[o][0] == "ambiguous":
+    for o, (level, hits) in enumerate(links.of_order):
+        if hits or o in explained or level == "ambiguous":
             continue
+        order = links.orders[o]
         due = order["scheduled_at"] if pd.notna(order["scheduled_at"]) else order["ordered_at"]
         reported = site.clean_accession(order["accession_number"]) in links.reports_by_accession
         nameless = not order["accession_number"] and not order["patient_id"]        # a refused fragment, not an order
-        if nameless or links.of_order[o][1] or order["is_cancelled"] or reported or pd.isna(due) or due + pd.Timedelta(hours=ORDER_HOURS) >= as_of:
+        if nameless or order["is_cancelled"] or reported or pd.isna(due) or due + pd.Timedelta(hours=ORDER_HOURS) >= as_of:
             continue
         performed = order["order_status"] == "CM"
         yield describe_finding(
