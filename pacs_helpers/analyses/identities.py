@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..schemas import COUNT, FLAG, INSTANT, TEXT
 from ..tables import TableError, conform
-from .identity import MAX_TYPO, edits, is_temporary, is_temporary_name, plain_id, same_birth_date, same_name
+from .identity import MAX_TYPO, edits, have_temporary_names, is_temporary, is_temporary_name, plain_id, same_birth_date, same_name
 
 UNLINK = "A37"
 MOVES = ("A43", "A44", "A45", "A50", "A51")      # an account or visit goes from the patient of MRG-1 to that of PID-3: both live on
@@ -38,7 +38,9 @@ def merged_ids(patients):
     two issuers is two people's: it maps only where all of them end as one.
     """
     merged, numbers = Merges(), defaultdict(set)
-    merged.issuers = _issuers(patients)
+    tells = (patients["prior_patient_id"] != "") | (patients["trigger_event"] == UNLINK) | have_temporary_names(patients["patient_name"])
+    patients = patients[patients["patient_id"].isin({*patients.loc[tells, "patient_id"], *patients.loc[tells, "prior_patient_id"]} - {""})]
+    merged.issuers = known_issuers(patients)
     merged.steps = _steps(patients, merged.issuers)
     merged.stands = _replay(merged.steps)
     merged.ends = _ends({key: None if step["is_contested"] else step["to"] for key, step in merged.stands.items()})
@@ -51,15 +53,26 @@ def merged_ids(patients):
     return merged
 
 
-def key_of(person, merged):
+def known_issuers(people):
+    """`{id: {issuer}}` of the numbers in a table whose issuer is told; MRG-1 has none of its own, so that of the message counts where nothing else does."""
+    known, rest, rows = defaultdict(set), defaultdict(set), people[people["issuer_of_patient_id"] != ""].drop_duplicates(["patient_id", "issuer_of_patient_id"])
+    for pid, issuer in zip(rows["patient_id"].to_numpy(object), rows["issuer_of_patient_id"].to_numpy(object)):
+        known[pid].add(_plain(issuer))
+    rows = people[people["prior_patient_id"].ne("") & people["issuer_of_patient_id"].ne("")] if "prior_patient_id" in people else people.iloc[:0]
+    for row in rows.to_dict("records"):
+        rest[row["prior_patient_id"]].add(_plain(row["issuer_of_patient_id"]))
+    return {**rest, **known}
+
+
+def key_of(person, issuers):
     """`(issuer, id)` of a record's patient. An issuer that is not told, or unheard of for this number, is the only one that the feed knows it under."""
     pid, issuer = person["patient_id"], person["issuer_of_patient_id"]
-    return _key(qualified if (qualified := f"{pid}^{issuer}") in merged.issuers else pid, issuer, merged.issuers)
+    return _key(qualified if (qualified := f"{pid}^{issuer}") in issuers else pid, issuer, issuers)
 
 
 def follow(person, merged):
     """`(id today, step)` of a record's patient: the surviving ID and the step that says so, or its own ID and None."""
-    key = key_of(person, merged)
+    key = key_of(person, merged.issuers)
     if key in merged.ends and (len(merged.issuers.get(key[1], ())) > 1 or key[1] in merged):
         return (merged.ends[key][1], merged.stands[key]) if merged.ends[key] else (key[1], None)
     return key[1], None
@@ -81,7 +94,7 @@ def compare_ids(study, partner, merged, known):
     if step:
         return "U05c", 0.95, f"images carry {sid}, which was merged into {now} ({told(step)}{'' if now == step['patient_id'] else ', and later ones'}); the archive still has the old ID"
     pid = merged.get(pid, pid)
-    if named := is_temporary(study) and merged.named.get(key_of(study, merged)):
+    if named := is_temporary(study) and merged.named.get(key_of(study, merged.issuers)):
         if is_temporary_name(study["patient_name"]):
             return "U05d named", 0.95, f"images are filed under the temporary identity {sid}, which has a name since ({told(named)})" + (f"; the exam belongs to {pid}" if pid and pid != sid else "")
     elif is_temporary(study):
@@ -142,15 +155,6 @@ def _plain(issuer):
 def _key(pid, issuer, issuers):
     known = issuers.get(pid, ())
     return (next(iter(known)), pid) if len(known) == 1 else (_plain(issuer), pid)
-
-
-def _issuers(patients):
-    """`{id: {issuer}}` of the numbers whose issuer registration tells; MRG-1 has none of its own, so that of the message counts where nothing else does."""
-    known, rest, rows = defaultdict(set), defaultdict(set), patients[["patient_id", "prior_patient_id", "issuer_of_patient_id"]].drop_duplicates()
-    for pid, prior, issuer in rows[rows["issuer_of_patient_id"] != ""].itertuples(index=False):
-        known[pid].add(_plain(issuer))
-        rest[prior].add(_plain(issuer))
-    return {**rest, **known}
 
 
 def _steps(patients, issuers):
@@ -214,8 +218,7 @@ def _ends(into):
 def _names_given(patients, merged):
     """`({key: step}, keys)`: temporary identities that have a name by now, and all that once had a temporary one. Adds the steps to `merged.steps`."""
     temporary = {name: is_temporary_name(name) for name in patients["patient_name"].unique()}
-    ids = set(patients.loc[patients["patient_name"].map(temporary).astype(bool), "patient_id"]) - {""}
-    rows = [_step(row, row["patient_id"], merged.issuers) for row in patients[patients["patient_id"].isin(ids) & (patients["patient_name"] != "")].to_dict("records")]
+    rows = [_step(row, row["patient_id"], merged.issuers) for row in patients[(patients["patient_id"] != "") & (patients["patient_name"] != "")].to_dict("records")]
     named, nameless, once = {}, set(), set()
     for step in sorted(rows, key=lambda step: (step["when"], not temporary[step["patient_name"]], *_order(step))):
         key = step["to"]
@@ -237,7 +240,7 @@ def _left_behind(studies, merged):
     wanted = {pid for _, pid in (*merged.ends, *merged.named)}
     n = Counter()
     for study in studies.loc[studies["patient_id"].isin(wanted), ["patient_id", "issuer_of_patient_id", "patient_name"]].to_dict("records"):
-        step = follow(study, merged)[1] or is_temporary_name(study["patient_name"]) and merged.named.get(key_of(study, merged))
+        step = follow(study, merged)[1] or is_temporary_name(study["patient_name"]) and merged.named.get(key_of(study, merged.issuers))
         n[id(step or None)] += 1
     return n
 

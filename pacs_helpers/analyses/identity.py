@@ -8,7 +8,7 @@ from rapidfuzz.fuzz import token_sort_ratio
 
 MAX_TYPO = 2            # edits, a swap counts as one
 SAME_NAME = 85          # rapidfuzz token_sort_ratio, 0..100
-_TEMPORARY = re.compile(r"\b(DOE|UNKNOWN|UNK|TRAUMA|UNIDENTIFIED|TEMP|JANE DOE|JOHN DOE)|^(UNK|TRAUMA|TEMP|DOE)[_\d-]", re.I)
+_TEMPORARY = re.compile(r"\b(?:DOE|UNKNOWN|UNK|TRAUMA|UNIDENTIFIED|TEMP|JANE DOE|JOHN DOE)|^(?:UNK|TRAUMA|TEMP|DOE)[_\d-]", re.I)
 _NOT_A_PATIENT = re.compile(r"\b(PHANTOM|QC|QUALITY|SERVICE)\b", re.I)
 
 
@@ -20,6 +20,11 @@ def is_temporary(person):
 def is_temporary_name(name):
     """True when a name is one that registration gives before it knows who somebody is."""
     return bool(_TEMPORARY.search(name.replace("^", " ")))
+
+
+def have_temporary_names(names):
+    """A column of True where a column of names has such a one."""
+    return names.str.contains(f"(?i){_TEMPORARY.pattern}", regex=True)
 
 
 def is_not_a_patient(person):

@@ -29,7 +29,7 @@ def list_lookalikes(dept):
     """
     require_tables(dept, "patients", "orders", "studies")
     merged = merged_ids(dept.patients)
-    people = [said[-1] for said in people_told(dept, merged).values()]
+    people = [said[-1] for said in people_told(dept).values()]
     people = [p for p in people if p["patient_birth_date"] > NO_BIRTH_DATE and not (follow(p, merged)[1] or is_temporary(p) or is_not_a_patient(p))]
     visits = _visits(dept, merged)
     rows = [row for one, other in _pairs(people) if (row := _pair(*sorted((one, other), key=lambda p: (p["patient_id"], p["issuer_of_patient_id"])), visits))]

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from .identities import follow, key_of
+from .identities import follow, key_of, known_issuers
 from .identity import edits, is_not_a_patient, is_temporary, is_temporary_name, plain_id, same_name
 from .unmatched import describe_finding
 from .wrongpatients import CLEAN, PLAIN_SEXES, contradictions, fitting, other_demographics
@@ -18,7 +18,7 @@ _WHO = ["patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_dat
 
 def find_people_faults(dept, links):
     """Findings U12, one per person with several IDs and per ID with several people, and U17, one per study."""
-    people, accused = people_told(dept, links.merged), set()
+    people, accused = people_told(dept), set()
     for said, evidence, correction in (*_registered_twice(people, links), *_two_people(people)):
         orders = [links.orders[o] for pid in {v["patient_id"] for v in said} for o in links.orders_by_patient.get(pid, [])]
         last = max(((pd.notna(o["ordered_at"]), o["ordered_at"].value, o["accession_number"]) for o in orders if o["accession_number"]), default=(0, 0, ""))[2]
@@ -33,15 +33,16 @@ def find_people_faults(dept, links):
             yield found
 
 
-def people_told(dept, merged):
+def people_told(dept):
     """`{(issuer, id): versions}` of everybody that registration or an order names: each distinct name, birth date and sex, as first said, in order of time."""
     tables = [table.rename(columns={when: "at"})[[*_WHO, "at", "message_control_id"]] for table, when in ((dept.patients, "at"), (dept.orders, "ordered_at"))]
     rows = pd.concat(tables, ignore_index=True)
     rows = rows[(rows["patient_id"] != "") & (rows["patient_name"] != "")].sort_values("message_control_id").sort_values("at", kind="stable").drop_duplicates(_WHO)
+    issuers = known_issuers(rows)
     columns, people = [*_WHO, "message_control_id", "at"], defaultdict(list)
     for _, *values in sorted(zip(rows["at"].fillna(_NEVER).astype("int64"), *(rows[column].to_numpy(object) for column in columns))):
         version = dict(zip(columns, values), parts=name_parts(values[2]))
-        people[key_of(version, merged)].append(version)
+        people[key_of(version, issuers)].append(version)
     return people
 
 

@@ -205,6 +205,7 @@ def test_people_alike_in_name_and_birth_date_are_listed_and_those_seen_together_
 
 def test_one_patient_under_two_ids_is_nobodys_look_alike():
     assert list_lookalikes(department(patients=[person(), person(patient_id="T2"), merge("T2", ME)])).empty
+    assert list_lookalikes(department(patients=[person(), person(issuer_of_patient_id="X")])).empty
     assert list_lookalikes(department(patients=[person(patient_name="DOE^JOHN"), person(patient_id="T2", patient_name="DOE^JOHN")])).empty
 
 
