@@ -25,8 +25,6 @@ LAYOUTS = (     # name, kind of clock, how a line begins; the first that fits a 
     ("DCMTK console", "no_date", r"(?P<stamp>\d\d:\d\d:\d\d) +" + _LEVEL + r":(?: |$)(?P<text>.*)"),
     ("DCMTK native", "none", r"[FEWIDT]:(?: |$)(?P<text>.*)"),
 )
-_ONE_WORD = r"[!-{}~]*\|"
-PLAIN_OBJECT = r"^[^|]*\|" + 3 * _ONE_WORD + r"[A-Za-z]{2,3}\.[0-9.]+\|\d{1,15}\r?\n$"
 MORE = re.compile(r"(?:(?:RECV|XMIT): ?|\.+)+")
 
 
@@ -156,16 +154,15 @@ def follow_objects(record, file, offsets, text):
     cells = text.replace("\r", "").replace("\n", "|").split("|")
     stamps, calling, called, _, names, sizes = (cells[n:-1:6] for n in range(6))
     ended_at, problems = zoned_instants(stamps)
-    codes = [name[:name.index(".")] for name in names]
     n = len(offsets)
     record.plain.append({
         "service": ["C-STORE"] * n, "association_id": [""] * n, "ended_at": ended_at, "status_category": ["Success"] * n, "n_bytes": [*map(int, sizes)],
         "n_bytes_source": ["exact"] * n, "source_file": [file] * n, "source_offset": offsets, "problems": problems,
-        "modality": [CODE_MODALITIES.get(code) for code in codes],
-        "sop_instance_uid": [name[len(code) + 1:] for name, code in zip(names, codes, strict=True)], "calling_ae_title": calling, "called_ae_title": called})
+        "modality": [CODE_MODALITIES.get(name[:2] if name[2] == "." else name[:3]) for name in names],
+        "sop_instance_uid": [name[3:] if name[2] == "." else name[4:] for name in names], "calling_ae_title": calling, "called_ae_title": called})
 
 
-PLAIN = {"storescp -xcr": (PLAIN_OBJECT, follow_objects)}
+PLAIN = {"storescp -xcr": (r"^[^|]*\|" + 3 * r"[!-{}~]*\|" + r"[A-Za-z]{2,3}\.[0-9.]+\|\d{1,15}\r?\n$", follow_objects)}
 EVENTS = (
     (None, DUMP_FIELD),
     (_on_message, r"=+ END DIMSE MESSAGE =+"),

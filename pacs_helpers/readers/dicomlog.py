@@ -90,8 +90,7 @@ def read_rotation(unit):
     place = {file: number for number, file in enumerate(files)}
     for rows in (tables["associations"], operations):
         rows.sort(key=lambda row: (place[row["source_file"]], row["source_offset"]))
-    if len(log.streams) > 1:
-        _number_anew(tables["associations"], operations)
+    _number_anew(tables["associations"], operations)
     tables["operations"] = _in_columns(operations, plain, place)
     for tally in tallies:
         n_rows = sum(row["source_file"] == tally.file for row in tables["associations"])
@@ -162,8 +161,8 @@ def _read_lines(log, tally, layout, data, offset, modified_at):
             starts = offsets.copy()
             starts[0] = len("\ufeff".encode()) * data.startswith("\ufeff".encode())
             verdicts = _follow_lines(stream, tally.file, offset + starts, data, starts, noisy_lines(data, offsets), [loglines.NO_ENVELOPE] * len(ends))
-        for verdict, n in zip(("rows", "framing"), np.bincount(verdicts, np.diff(offsets), len(VERDICTS))):
-            _count(tally, verdict, offset, int(n))
+        n_rows, n_framing, *_ = np.bincount(verdicts, np.diff(offsets), len(VERDICTS)).astype(int).tolist()
+        tally.in_rows, tally.framing = tally.in_rows + n_rows, tally.framing + n_framing
         bad = np.flatnonzero(verdicts > 1)
         for run in np.split(bad, np.flatnonzero((np.diff(bad) > 1) | (np.diff(verdicts[bad]) != 0)) + 1) if len(bad) else []:
             _count(tally, VERDICTS[verdicts[run[0]]], offset + int(offsets[run[0]]), int(offsets[run[-1] + 1] - offsets[run[0]]))
@@ -204,10 +203,6 @@ def _modified_at(file):
 
 
 def _count(tally, verdict, offset, n):
-    if verdict in ("rows", "framing"):
-        tally.in_rows += n * (verdict == "rows")
-        tally.framing += n * (verdict == "framing")
-        return
     many = "from here on, in many places: " if len(tally.rejected) >= MOST_REJECTED else ""
     last = tally.rejected[-1] if tally.rejected else None
     if not last or last["code"] != verdict or last["source_offset"] + last["n_bytes"] != offset:
@@ -222,14 +217,15 @@ def _follow_enveloped(log, file, offset, data, offsets, modified_at):
     """The verdict of each line that may be one of syslog or of a journal."""
     outers, programs, noise = loglines.open_envelopes(data, offsets), defaultdict(list), noisy_lines(data, offsets)
     verdicts = np.full(len(outers), VERDICTS.index("UNKNOWN_FORMAT"))
+    for number in noise:
+        outers[number] = loglines.NO_ENVELOPE
     for number, outer in enumerate(outers):
         if outer[0] or outer[1]:
             programs[outer[2]].append(number)
         elif not data[offsets[number]:offsets[number + 1]].decode("utf-8", "replace").removeprefix("\ufeff").strip():
             verdicts[number] = VERDICTS.index("framing")
     for program, numbers in programs.items():
-        numbers, stream, n_other = sorted({*numbers} - {*noise}) if noise else numbers, log.streams.get(program), 0
-        texts = [outers[number][4] for number in numbers]
+        stream, n_other, texts = log.streams.get(program), 0, [outers[number][4] for number in numbers]
         if stream is None:
             layout, n_other = loglayouts.find_inner(texts)
             verdicts[numbers[:n_other]] = VERDICTS.index("OTHER_PROGRAM")

@@ -72,9 +72,13 @@ class Dump(NamedTuple):
 
 def read_dump(lines):
     """A Dump of a DIMSE message as DCMTK prints it, from its lines as {name: value}."""
-    service, _, way = lines.get("Message Type", "").strip().partition(" ")
-    uid, modality = sop_class(lines.get("Affected SOP Class UID", "").strip())
-    status = re.match(r"0x([0-9a-fA-F]{4})", lines.get("DIMSE Status", ""))
+    service, is_request, uid, modality, status = _read_common(*map(lines.get, ("Message Type", "Affected SOP Class UID", "DIMSE Status"), ("", "", "")))
     fields = {"sop_class_uid": uid, "modality": modality, "sop_instance_uid": lines.get("Affected SOP Instance UID", "").strip()}
-    destination = lines.get("Move Destination", "").strip()
-    return Dump(service, way == "RQ" and service in SERVICES, fields, status[1].upper() if status else "", destination)
+    return Dump(service, is_request, fields, status, lines.get("Move Destination", "").strip())
+
+
+@lru_cache(maxsize=1024)
+def _read_common(kind, name, status):
+    service, _, way = kind.strip().partition(" ")
+    code = re.match(r"0x([0-9a-fA-F]{4})", status)
+    return service, way == "RQ" and service in SERVICES, *sop_class(name.strip()), code[1].upper() if code else ""

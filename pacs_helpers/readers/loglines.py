@@ -150,7 +150,8 @@ def sort_lines(layout, data, offsets, recent, noise):
 
 def settle_verdicts(verdicts, looked_at, told, is_head, last):
     """`(verdicts, that of the last line)` once lines were looked at; `told` are theirs by name, "" like the line above, `last` is that above all."""
-    verdicts[looked_at] = [VERDICTS.index(verdict) if verdict else AS_ABOVE for verdict in told]
+    numbers = {verdict: number for number, verdict in enumerate(VERDICTS)} | {"": AS_ABOVE}
+    verdicts[looked_at] = [*map(numbers.get, told)]
     is_above = is_head | (verdicts == VERDICTS.index("UNKNOWN_FORMAT"))
     is_above[looked_at] = verdicts[looked_at] != AS_ABOVE
     above = np.maximum.accumulate(np.where(is_above, np.arange(1, len(verdicts) + 1), 0))
@@ -174,9 +175,9 @@ def _clock_lines(layout, data, offsets, heads):
 def find_repeats(recent, lines):
     """The numbers of the lines that stand among the RECENT before them, too; `recent` are those, and is brought up to date."""
     if len(known := set(lines)) == len(lines) and known.isdisjoint(recent):
-        kept = [*recent, *lines[-RECENT:]][-RECENT:]
-        recent.clear()
-        recent.update(dict.fromkeys(kept))
+        recent |= dict.fromkeys(lines[-RECENT:])
+        for line in [*recent][:-RECENT]:
+            del recent[line]
         return []
     repeats = []
     for number, line in enumerate(lines):

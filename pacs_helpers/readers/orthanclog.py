@@ -128,7 +128,7 @@ def _settle_closed(record, shared, n_kept):
         record.unsettled -= store.bit
         _eliminate(record, store, "answers")
         _eliminate(record, store, "sizes")
-    sure = [s for s in record.closed if not is_open & _holders(s.answers + s.sizes)]
+    sure = [s for s in record.closed if not any([line.holders & is_open for line in s.answers]) and not any([line.holders & is_open for line in s.sizes])]
     for store in sure or record.closed[:-n_kept]:
         record.closed.remove(store)
         _let_go(record, store)
@@ -136,12 +136,14 @@ def _settle_closed(record, shared, n_kept):
 
 
 def _holders(lines):
-    return reduce(or_, [line.holders for line in lines], 0)
+    return reduce(or_, [line.holders for line in lines], 0) if len(lines) > 1 else lines[0].holders if lines else 0
 
 
 def _unsettle(record, store):
     """Nothing; what may hold all lines of the C-STORE is to be looked at anew."""
-    record.unsettled |= _holders(store.answers[-1:] + store.sizes[-1:])
+    for lines in (store.answers, store.sizes):
+        if lines:
+            record.unsettled |= lines[-1].holders
 
 
 def _let_go(record, store):
