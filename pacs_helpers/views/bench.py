@@ -86,7 +86,7 @@ class FixBench:
             for widget in widgets:
                 widget.observe(lambda _, fill=fill: self.filling or self._run(fill), "value")
         self.progress, self.left = w.Label(layout={"flex": "none"}), w.HTML(layout=WIDE)
-        self.title, self.plan, self.message, self.sides, self.pictures = (w.HTML(layout=WIDE if i < 3 else {"width": "auto", "margin": "2px 24px 2px 2px"}) for i in range(5))
+        self.title, self.plan, self.message, self.sides, self.pictures = (w.HTML(layout=x) for x in (WIDE, WIDE, WIDE, {"flex": "none"}, {"flex": "1 1 11rem"}))
         form = w.VBox([*self.inputs.values(), self.reason, self.note], layout={"flex": "1 1 20rem", "min_width": "0"})
         wrap = {"flex_flow": "row wrap"}
         rows = [w.HBox([self.owner, self.place, self.code], layout=wrap), self.queue, w.HBox([self.back, self.next, self.progress]), self.left, self.title,
@@ -156,7 +156,6 @@ class FixBench:
 
     def _fill_subject(self):
         finding, chosen, subject = self.finding, self._chosen(), self.inputs["subject"].value or ""
-        self.inputs["series"].options = series_of(subject, self.now)
         self.inputs["studies"].options = studies_near(finding, chosen, subject, self.now) if finding else []
         if finding is None:
             self.sides.value = self.pictures.value = ""
@@ -175,7 +174,7 @@ class FixBench:
         for name, widget in self.inputs.items():
             widget.layout.display = "flex" if name in asks else "none"
         self.inputs["accession"].value = self._chosen().get("candidate_accession_number", "") if action == "link" else ""
-        self._fill_reasons()
+        self.inputs["series"].options = series_of(self.inputs["subject"].value or "", self.now, self.site if action == "split" else None)
         if action == "bulk" and self.finding:
             self.rules = bulk_rules(self.findings, self.candidates, self.now, self.site)
             counts = self.rules["rule"].value_counts(sort=False)
@@ -187,24 +186,25 @@ class FixBench:
         """The likely reason stands first, but a person takes it; what was taken stays while finding and action do."""
         asked = (self.finding and self.finding["finding_id"], self.action.value)
         kept, self.asked = self.reason.value if asked == self.asked else "", asked
-        options = reasons_for(self.action.value, self.finding) if self.finding else []
-        self.reason.options = options if len(options) == 1 else [(f"choose; likely: {options[0][1]}" if options else "", ""), *options]
-        self.reason.value = options[0][1] if len(options) == 1 else kept or ""
+        options = reasons_for(self.action.value, self.finding, self.planned) if self.finding else []
+        choices = options if len(options) == 1 else [(f"choose; likely: {options[0][1]}" if options else "", ""), *options]
+        if choices != list(self.reason.options) or kept != self.reason.value:
+            self.reason.options = choices
+            self.reason.value = options[0][1] if len(options) == 1 else kept or ""
 
     def _plan(self):
-        self.planned = None
-        if self.finding is None:
-            self.plan.value, self.record.disabled = "", True
-        elif self.action.value == "bulk":
-            self._plan_bulk()
-        else:
+        self.planned, missing = None, ""
+        if self.finding and self.action.value != "bulk":
             try:
                 given = {name: widget.value for name, widget in self.inputs.items()}
                 self.planned = decision_of(self.action.value, self.finding, self._chosen(), given, self.now, self.site)
-                self.plan.value = plan_of(self.planned, cautions_of(self.planned, self.now, self.site, self.instances), self.reason.value)
             except TableError as error:
-                self.plan.value = f"<div style='line-height:1.5'>Nothing to record yet. {html.escape(str(error))}</div>"
-            self.record.disabled = not (self.planned and self._is_reasoned())
+                missing = f"<div style='line-height:1.5'>Nothing to record yet. {html.escape(str(error))}</div>"
+        self._fill_reasons()
+        if self.finding and self.action.value == "bulk":
+            return self._plan_bulk()
+        self.plan.value = plan_of(self.planned, cautions_of(self.planned, self.now, self.site, self.instances), self.reason.value) if self.planned else missing
+        self.record.disabled = not (self.planned and self._is_reasoned())
 
     def _is_reasoned(self):
         return self.is_named and bool(self.reason.value) and (self.reason.value != "OTHER" or bool(self.note.value.strip()))

@@ -3,6 +3,7 @@
 import html
 
 from ..analyses.identities import merged_ids
+from ..analyses.proposals import propose_series
 from ..fixes.corrections import REASONS
 from ..fixes.rehearsal import collisions_of, of_exam
 from ..tables import TableError
@@ -26,7 +27,7 @@ def reasons_for(action, finding, decision=None):
     by_code = OF_CODE.get(code, "TYPED_WRONG")
     likely = OF_ACTION.get(action) or ("REPORT_MISFILED" if about_report else by_code if action != "ignore" or code in ("U09", "U15") else "NO_ERROR")
     if decision and decision["kind"] == "dismiss" and action == "accept":
-        likely = "NO_ERROR"
+        likely = "TEST" if code == "U15" else "NO_ERROR"
     codes = [likely] if action == "pass_on" else [likely, *(r for r in REASONS if r != likely)]
     return [(f"{c}: {REASONS[c]}", c) for c in codes]
 
@@ -55,10 +56,16 @@ def _told(studies, uids):
              f"{r['patient_id'] or 'no ID'}", r["study_instance_uid"]) for r in rows]
 
 
-def series_of(subject, dept):
-    """`[(words, Series Instance UID)]` of a study."""
-    rows = dept.series[dept.series["study_instance_uid"] == subject].to_dict("records")
-    return [(f"series {r['series_number'] or '?'}, {r['modality']} {r['series_description'] or r['body_part_examined']}, images: {r['n_instances']}", r["series_instance_uid"]) for r in rows]
+def series_of(subject, dept, site=None):
+    """`[(words, Series Instance UID)]` of a study; with `site`, the order that each series likely belongs to is among the words."""
+    rows, likely = dept.series[dept.series["study_instance_uid"] == subject].to_dict("records"), {}
+    if rows and site:
+        people = _values(subject, "patient_id", dept)
+        mine = {name: table[table["patient_id"].isin(people)].reset_index(drop=True) for name in ("orders", "studies", "reports") for table in [getattr(dept, name)]}
+        proposed = propose_series(dept._replace(**mine), subject, site=site)
+        likely = {uid: f", likely of {number}" for uid, number in zip(proposed["series_instance_uid"], proposed["proposed_accession_number"]) if number}
+    return [(f"series {r['series_number'] or '?'}, {r['modality']} {r['series_description'] or r['body_part_examined']}, images: {r['n_instances']}"
+             f"{likely.get(r['series_instance_uid'], '')}", r["series_instance_uid"]) for r in rows]
 
 
 def _values(target, column, dept):

@@ -21,10 +21,10 @@ def test_who_has_the_token_decides_in_the_kiosk_and_no_file_is_served(kiosk, pag
     bench.get_by_role("button", name="Undo").wait_for(timeout=120_000)
     assert page.get_by_text("import pacs_helpers").count() == 0
     bench.get_by_label("What to do").select_option(label="Not here: another desk")
-    bench.get_by_text("Would record").wait_for(timeout=10_000)
+    bench.get_by_text("Would record").wait_for(timeout=30_000)
     bench.get_by_label("Note").fill("told the ward")
     page.keyboard.press("Control+Enter")
-    bench.get_by_text("Saved. Record").wait_for(timeout=10_000)
+    bench.get_by_text("Saved. Record").wait_for(timeout=30_000)
     assert read_corrections(ledger)[["kind", "reason", "text"]].iloc[-1].tolist() == ["dismiss", "NOT_HERE", "told the ward"]
     outside = [url for url in page.asked if not url.startswith((base, base.replace("http", "ws"), "data:", "blob:", "about:"))]
     assert outside == []

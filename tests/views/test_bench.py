@@ -132,6 +132,26 @@ def test_series_are_split_off_and_one_must_stay(tmp_path):
     assert sorted(apply_corrections(dept, bench.ledger).studies["accession_number"]) == ["R1001", "R2"]
 
 
+def test_a_split_says_which_order_each_series_likely_belongs_to(tmp_path):
+    orders = [order(procedure_name="CT CHEST"), order("R2", procedure_name="CT HEAD")]
+    series = [one_series("2.25.11", 1, body_part_examined="CHEST"), one_series("2.25.12", 2, body_part_examined="HEAD", series_description="HEAD")]
+    bench = bench_of(department(orders=orders, studies=[study()], series=series), tmp_path)
+    bench.code.value = "U02"
+    bench.action.value = "split"
+    assert [words.partition("likely of ")[2] for words, _ in bench.inputs["series"].options] == ["R1001", "R2"]
+    bench.action.value = "merge_series"
+    assert "likely" not in str(bench.inputs["series"].options)
+
+
+def test_the_likely_reason_follows_what_accepting_means(tmp_path):
+    """The candidate of images that fit another order is the pair they came with: to accept it is to say that nothing is wrong."""
+    bench = bench_of(department(orders=[order(procedure_name="CT HEAD")], studies=[study()], reports=[report(procedure_name="CT HEAD")]), tmp_path)
+    bench.code.value = "U05e"
+    assert bench.reason.options[0] == ("choose; likely: WRONG_PICK", "")
+    bench.choice.index = 0
+    assert bench.planned["kind"] == "dismiss" and bench.reason.options[0] == ("choose; likely: NO_ERROR", "") and bench.reason.value == ""
+
+
 def test_series_join_another_study_of_the_patient(tmp_path):
     dept = department(orders=[order(), order("R2")], studies=[study(), study("R2", "2.25.2")], series=[one_series("2.25.11", 1), one_series("2.25.12", 2), one_series("2.25.21", 1, "2.25.2")])
     bench = bench_of(dept, tmp_path)
