@@ -229,4 +229,4 @@ def _open_json(line):
         stamp = f"{stamp[:10]}.{stamp[10:]}"
     elif not re.match(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)$", stamp):
         return None
-    return stamp, "", told["program"].rstrip(":").partition("[")[0], told["pid"].strip("-"), told["text"].encode().decode("latin-1")
+    return stamp, "", told["program"].rstrip(":").partition("[")[0], told["pid"].strip("-"), told["text"].encode("utf-8", "replace").decode("latin-1")

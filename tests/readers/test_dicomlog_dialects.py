@@ -217,3 +217,9 @@ def test_associations_of_several_programs_are_numbered_as_the_log_goes_on(tmp_pa
     log = load(tmp_path, "".join(ENVELOPES["RFC 3339"](n, LINES[0]).replace("storescp", name) + "\n" for n, name in enumerate("aba")))
     assert [name.rpartition("#")[2] for name in log.associations["association_id"]] == ["1", "2", "3"]
     assert log.associations["source_offset"].is_monotonic_increasing
+
+
+def test_half_a_character_in_a_journal_is_no_error(tmp_path):
+    texts = (LINES[0], "\ud800", *LINES[1:])
+    log = load(tmp_path, "".join(ENVELOPES["journal"](n, text) + "\n" for n, text in enumerate(texts)))
+    assert log.associations["outcome"].tolist() == ["released"] and log.rejected.empty
