@@ -140,9 +140,11 @@ def _how_reports_differ(one, other, links):
 
 def find_accession_faults(links, site, groups):
     """Findings U06 for linked studies and reports whose accession number is missing or another one than their partner's."""
-    known = [links.clean(t["accession_number"]) for t in links.studies]
-    habit = sum(bool(_prefixed(links.reports[r], [known[hits[0]]])) for r, (_, hits) in enumerate(links.of_report) if hits) * 2 > len(links.reports)
+    known = links.studies.column("accession_number")
+    habit = sum(bool(_prefixed(links.reports[r], [links.clean(known[hits[0]])])) for r, (_, hits) in enumerate(links.of_report) if hits and not links.agreed_reports[r]) * 2 > len(links.reports)
     for s, study in enumerate(links.studies):
+        if links.agreed_studies[s] and all(links.agreed_reports[r] for r in links.reports_of.get(s, ())):
+            continue
         orders = [links.orders[o] for o in links.orders_of.get(s, [])]
         reports = [links.reports[r] for r in links.reports_of.get(s, [])]
         if s in groups or not (orders or reports):

@@ -8,7 +8,7 @@ from rapidfuzz.fuzz import token_sort_ratio
 
 MAX_TYPO = 2            # edits, a swap counts as one
 SAME_NAME = 85          # rapidfuzz token_sort_ratio, 0..100
-_TEMPORARY = re.compile(r"\b(?:DOE|UNKNOWN|UNK|TRAUMA|UNIDENTIFIED|TEMP|JANE DOE|JOHN DOE)|^(?:UNK|TRAUMA|TEMP|DOE)[_\d-]", re.I)
+_TEMPORARY = re.compile(r"(?<![^\W\d_])(?:DOE|UNKNOWN|UNK|TRAUMA|UNIDENTIFIED|TEMP)(?![^\W\d_])", re.I)
 _NOT_A_PATIENT = re.compile(r"\b(PHANTOM|QC|QUALITY|SERVICE)\b", re.I)
 
 

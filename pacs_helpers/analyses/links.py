@@ -18,6 +18,9 @@ STATES = ("matched", "ambiguous", "no_key", "no_partner")
 _PERSON = ("patient_id", "patient_name", "patient_birth_date", "patient_sex")
 _OTHER_NUMBERS = ("placer_order_number", "filler_order_number", "requested_procedure_id")
 WINDOW_HOURS = 12
+_WHERE = ["source_file", "source_offset"]
+_IN_ORDER = {"studies": ["study_instance_uid", *_WHERE], "orders": ["accession_number", "placer_order_number", "message_control_id", "patient_id", *_WHERE],
+             "reports": ["message_at", "status_changed_at", "message_control_id", "accession_number", "patient_id", *_WHERE]}
 
 
 class Links(NamedTuple):
@@ -53,10 +56,10 @@ def link_exams(dept, site):
     """The Links of a Department. Items of one level may hit several studies (one accession, two studies).
 
     Keys are (issuer, identifier). Blank, multi-valued and reused numbers, and those a spreadsheet spoiled, never hit; nor does one that
-    stands on studies of several people, none of them the item's.
+    stands on studies of several people, none of them the item's. Positions are those of the Rows, in an order of their own.
     """
     dept = _qualified(dept)
-    studies, orders, reports = (Rows(t) for t in (dept.studies, dept.orders, dept.reports))
+    studies, orders, reports = (Rows(getattr(dept, name), keys) for name, keys in _IN_ORDER.items())
     merged, clean = merged_ids(dept.patients), cache(site.clean_accession)
     people = _People(merged, {*orders.column("issuer_of_patient_id"), *reports.column("issuer_of_patient_id")} - {""})
     keys = _study_keys(studies, clean, _reused(orders, reports))

@@ -13,6 +13,7 @@ from .links import link_exams
 from .peoplefaults import find_people_faults
 from .splits import find_group_cases, find_shared_accessions, find_splits
 from .unmatched import describe_finding, find_missing_partners
+from .wrongpatients import fitting
 
 
 def find_mismatches(dept, *, as_of, site):
@@ -26,7 +27,7 @@ def find_mismatches(dept, *, as_of, site):
     """
     if not isinstance(as_of, pd.Timestamp) or as_of.tz is None:
         raise TableError("as_of: give a pandas Timestamp with a time zone, such as pd.Timestamp('2025-12-01', tz='UTC').")
-    dept = _in_order(_until(dept, as_of, site))
+    dept = _until(dept, as_of, site)
     links = link_exams(dept, site)
     splits, groups = find_splits(links, site), find_group_cases(links)
     runs, n_off, n = clock_runs(dept, links)
@@ -47,22 +48,14 @@ class Explained(NamedTuple):
 
 def _explained(links, site):
     """The Explained positions: what lacks a partner because of a fault that has its own finding."""
-    home, meant = homes(links), (meant_order(s, links) for s in range(len(links.studies)))
+    home, fits = homes(links), fitting(links)
+    meant = (meant_order(s, links) for s in range(len(links.studies)) if s not in fits)
     return Explained(links.contested | {s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links)))
 
 
 def rank_candidates(findings, dept, *, site):
     """CANDIDATES of the findings: up to five possible partners each, best first, with score 0..1 and reasons in words."""
-    return rank_all(findings.to_dict("records"), link_exams(_in_order(dept), site))
-
-
-def _in_order(dept):
-    """The Department with its rows in an order of their own, so that nothing depends on how they were given."""
-    where = ["source_file", "source_offset"]
-    keys = {"orders": ["accession_number", "placer_order_number", "message_control_id", "patient_id", *where], "studies": ["study_instance_uid", *where],
-            "reports": ["message_at", "status_changed_at", "message_control_id", "accession_number", "patient_id", *where],
-            "patients": ["at", "message_control_id", "patient_id", "prior_patient_id", *where], "events": ["accession_number", "milestone", "rank", "at", "source_id"]}
-    return dept._replace(**{name: getattr(dept, name).sort_values(columns, kind="stable", ignore_index=True) for name, columns in keys.items()})
+    return rank_all(findings.to_dict("records"), link_exams(dept, site))
 
 
 def _until(dept, as_of, site):
@@ -74,15 +67,16 @@ def _until(dept, as_of, site):
         return at > as_of
 
     def keep(table, *columns):
-        return table[~later(table, *columns)].reset_index(drop=True)
+        is_later = later(table, *columns)
+        return table[~is_later].reset_index(drop=True) if is_later.any() else table
 
     dept = dept._replace(orders=keep(dept.orders, "ordered_at"), reports=keep(dept.reports, "message_at", "status_changed_at"),
                          patients=keep(dept.patients, "at"), events=keep(dept.events, "at"))
     is_later = later(dept.studies, "started_at", "study_at")
     if is_later.any():
-        reported = link_exams(dept, site).reports_of
-        is_later &= ~is_later.index.isin([dept.studies.index[s] for s in reported])
-    return dept._replace(studies=dept.studies[~is_later].reset_index(drop=True))
+        links = link_exams(dept, site)
+        is_later.iloc[links.studies.places[list(links.reports_of)]] = False
+    return dept._replace(studies=dept.studies[~is_later].reset_index(drop=True)) if is_later.any() else dept
 
 
 def _several_studies(links, site, splits, groups):

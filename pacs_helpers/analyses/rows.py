@@ -9,17 +9,18 @@ from ..schemas import INSTANT, TEXT
 class _Columns(dict):
     """Columns as arrays, each made when first asked for; equal texts are one object."""
 
-    def __init__(self, table):
+    def __init__(self, table, places):
         super().__init__()
-        self.table = table
+        self.table, self.places = table, places
 
     def __missing__(self, name):
         column = self.table[name]
         if column.dtype == TEXT:
             codes, texts = pd.factorize(column)
-            self[name] = np.asarray(texts, dtype=object)[codes] if len(texts) else np.empty(0, dtype=object)
+            values = np.asarray(texts, dtype=object)[codes] if len(texts) else np.empty(0, dtype=object)
         else:
-            self[name] = column.dt.tz_localize(None).to_numpy("datetime64[us]") if column.dtype == INSTANT else column.to_numpy(object)
+            values = column.dt.tz_localize(None).to_numpy("datetime64[us]") if column.dtype == INSTANT else column.to_numpy(object)
+        self[name] = values[self.places]
         return self[name]
 
 
@@ -46,10 +47,14 @@ class Row:
 
 
 class Rows:
-    """The rows of a table: `rows[i]` is a Row, `rows.column(name)` a numpy array, text as objects, instants as datetime64 in UTC."""
+    """The rows of a table in the order of `keys`, whatever theirs is: `rows[i]` is a Row, `rows.places[i]` where it stands in the table.
 
-    def __init__(self, table):
-        self._columns, self._n = _Columns(table), len(table)
+    `rows.column(name)` is a numpy array, text as objects, instants as datetime64 in UTC.
+    """
+
+    def __init__(self, table, keys):
+        self.places = table[keys].reset_index(drop=True).sort_values(keys, kind="stable").index.to_numpy()
+        self._columns, self._n = _Columns(table, self.places), len(table)
 
     def __len__(self):
         return self._n

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+import numpy as np
 import pandas as pd
 
 from ..schemas import COUNT, INSTANT, MEASURE, TEXT
@@ -34,12 +35,11 @@ def find_splits(links, site):
 
 def find_visits(links):
     """Positions of two or more studies of one patient on one station, each less than 30 minutes after those before it; phantoms have no visits."""
-    by_station = defaultdict(list)
-    for s, study in enumerate(links.studies):
-        person = links.merged.get(study["patient_id"], study["patient_id"])
-        if pd.notna(study["started_at"]) and study["station_name"] and person and not is_not_a_patient(study):
-            by_station[study["station_name"], person].append(s)
-    return [chain for members in by_station.values()
+    by_station, started = defaultdict(list), links.studies.column("started_at")
+    for s, (pid, station, at) in enumerate(zip(links.studies.column("patient_id"), links.studies.column("station_name"), started)):
+        if station and pid and not np.isnat(at):
+            by_station[station, links.merged.get(pid, pid)].append(s)
+    return [chain for members in by_station.values() if len(members) > 1 and not is_not_a_patient(links.studies[members[0]])
             for chain in _chains(sorted(members, key=lambda s: (links.studies[s]["started_at"], links.studies[s]["study_instance_uid"])), links)]
 
 

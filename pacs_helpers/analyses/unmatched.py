@@ -103,7 +103,7 @@ def _silent_hours(dept):
 
 
 def _unreported_exams(dept, links, site, as_of, splits, claimed, explained):
-    told = dept.events[dept.events["milestone"] == "exam_ended"].sort_values("rank", kind="stable").drop_duplicates("accession_number")
+    told = dept.events[dept.events["milestone"] == "exam_ended"].sort_values(["rank", "at"], kind="stable").drop_duplicates("accession_number")
     ended, reported = dict(zip(told["accession_number"], told["at"])), _reported_studies(links)
     sisters = {s: chain for chain, _, _ in splits for s in chain}
     seen = set()

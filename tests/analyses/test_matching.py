@@ -125,6 +125,12 @@ def test_temporary_identity_without_a_merge_is_u05d():
     assert got["code"].tolist() == ["U05d"] and got["owner"].tolist() == ["registration"]
 
 
+@pytest.mark.parametrize(("name", "is_temporary"), [("DOERING^ANNA", False), ("TEMPLETON^JO", False), ("UNKEL^KIM", False), ("DOE^JANE", True), ("MALE^UNKNOWN", True), ("TRAUMA11", True)])
+def test_a_surname_that_only_begins_like_a_placeholder_is_a_persons(name, is_temporary):
+    people = {"orders": [order(patient_name=name)], "studies": [study(patient_name=name)], "reports": [report(patient_name=name)]}
+    assert codes(department(**people)) == ["U05d"] * is_temporary
+
+
 def test_id_of_another_known_patient_is_u05e_however_near_it_is():
     dept = department(orders=[order()], studies=[study(patient_id="TEST100213")], reports=[report()], patients=[person(patient_id="TEST100213", patient_name="ASHE^ROWAN")])
     assert codes(dept) == ["U05e"]
