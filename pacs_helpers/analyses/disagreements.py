@@ -8,7 +8,7 @@ from .identities import Merges, compare_ids, told
 from .identity import MAX_TYPO, edits, is_not_a_patient, plain_id, same_birth_date, same_name
 from .imagefaults import homes, is_foreign
 from .unmatched import describe_finding
-from .wrongpatients import CLEAN, contradictions, fitting, made_at, other_demographics, other_room, other_time, usual_rooms
+from .wrongpatients import CLEAN, contradictions, made_at, other_demographics, other_room, other_time
 
 MAX_PREFIX = 5
 _OWNERS = {"U05a": "technologist", "U05b": "interface team", "U05c": "PACS administrator", "U05d": "registration", "U05e": "technologist",
@@ -22,10 +22,9 @@ _FIXES = {
 }
 
 
-def find_identity_faults(links, site, groups):
-    """Findings U05a to U05e, at most one per study and one per exam for its reports, and U07."""
-    home, rooms, namesakes = homes(links), usual_rooms(links), defaultdict(list)
-    fits = fitting(links, rooms)
+def find_identity_faults(links, groups, rooms, fits):
+    """Findings U05a to U05e, at most one per study and one per exam for its reports, and U07. `fits` are the studies that nothing can be said against."""
+    home, namesakes = homes(links), defaultdict(list)
     for pid in links.known if len(fits) < len(links.studies) else ():
         namesakes[plain_id(pid)].append(pid)
     for s, study in enumerate(links.studies):

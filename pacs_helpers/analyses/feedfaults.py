@@ -28,21 +28,26 @@ def clock_runs(dept, links):
     """`(runs of two exams or more, exams that are off, exams judged)`: stations whose clock is whole hours off, as at the end of summer time."""
     told = dept.events[(dept.events["milestone"] == "exam_started") & (dept.events["source"] == "hl7") & dept.events["precision"].isin(["second", "minute"])]
     told = told.sort_values(["rank", "at"], kind="stable").drop_duplicates("accession_number")
-    begun = dict(zip(told["accession_number"], told["at"].dt.tz_localize(None).to_numpy("datetime64[us]")))
+    begun = dict(zip(told["accession_number"], _microseconds(told["at"].dt.tz_localize(None).to_numpy("datetime64[us]"))))
     exams, by_station, n_off = defaultdict(list), defaultdict(list), 0
-    numbers, started, stations, ordered = *(links.studies.column(name) for name in ("accession_number", "started_at", "station_name")), links.orders.column("accession_number")
+    numbers, stations, ordered = links.studies.column("accession_number"), links.studies.column("station_name"), links.orders.column("accession_number")
+    started = _microseconds(links.studies.column("started_at"))
     for s, (own, at, problems) in enumerate(zip(numbers, started, links.studies.column("problems"))):
         orders = links.orders_of.get(s)
         number = next((n for n in (*(ordered[o] for o in orders), own) if n and n in begun), "") if orders else ""
-        if number and not np.isnat(at) and "_TIME" not in problems:
+        if number and at is not None and "_TIME" not in problems:
             exams[number].append(s)
     for number, positions in exams.items():
         first = min(positions, key=lambda s: started[s])
-        minutes = float((started[first] - begun[number]) / np.timedelta64(1, "m"))
+        minutes = (started[first] - begun[number]) / 60_000_000
         hours = round(minutes / 60) if abs(minutes - round(minutes / 60) * 60) <= NEAR_THE_HOUR else 0
         n_off += bool(hours)
         by_station[stations[first]].append((begun[number], positions, hours))
-    return [run for station, some in by_station.items() for run in _runs(station, sorted(some))], n_off, len(exams)
+    return [run for station, some in by_station.items() if any(hours for *_, hours in some) for run in _runs(station, sorted(some))], n_off, len(exams)
+
+
+def _microseconds(instants):
+    return [None if is_not else at for is_not, at in zip(np.isnat(instants).tolist(), instants.astype(np.int64).tolist())]
 
 
 def _runs(station, exams):
@@ -52,7 +57,7 @@ def _runs(station, exams):
         for first, last in _stretches(places):
             run = [exam for exam in exams[first:last + 1] if exam[2] == h]
             if len(run) > 1:
-                yield ClockRun(station, h, len(run), [s for _, positions, _ in run for s in positions], *(pd.Timestamp(exam[0], tz="UTC") for exam in (run[0], run[-1])))
+                yield ClockRun(station, h, len(run), [s for _, positions, _ in run for s in positions], *(pd.Timestamp(exam[0], unit="us", tz="UTC") for exam in (run[0], run[-1])))
 
 
 def _stretches(places):
@@ -83,12 +88,14 @@ def find_impossible_times(dept, links, site, runs, n_off, n):
 def _final_too_early(dept, links, site, doubted):
     best = dept.events[dept.events["source"].isin(["dicom", "mpps"]) & dept.events["precision"].isin(["second", "minute"])].sort_values(["rank", "at"], kind="stable")
     best = best[best["milestone"] == "exam_ended"].drop_duplicates("accession_number")
-    ended = dict(zip(best["accession_number"], zip(best["at"], best["problems"])))
-    for final, report, positions in _finals(links).values():
-        number = next((n for n in (report["accession_number"], *(links.studies[s]["accession_number"] for s in positions)) if n in ended), None)
-        if number is None or ended[number][0] <= final or doubted & {*positions} or "_TIME" in ended[number][1] or any("_TIME" in links.studies[s]["problems"] for s in positions):
+    ended = dict(zip(best["accession_number"], zip(best["at"].dt.tz_localize(None).to_numpy("datetime64[us]"), best["problems"])))
+    numbers, imaged = links.reports.column("accession_number"), links.studies.column("accession_number")
+    for final, r in _finals(links).values():
+        positions = links.of_report[r][1]
+        at, problems = next((ended[n] for n in (numbers[r], *(imaged[s] for s in positions)) if n in ended), (final, ""))
+        if at <= final or doubted & {*positions} or "_TIME" in problems or any("_TIME" in links.studies[s]["problems"] for s in positions):
             continue
-        late = (ended[number][0] - final).total_seconds() / 60
+        final, report, late = pd.Timestamp(final, tz="UTC"), links.reports[r], float((at - final) / np.timedelta64(1, "m"))
         if late <= LATE_SERIES_MINUTES or all(links.studies[s]["started_at"] > final for s in positions):
             station = ", ".join(sorted({links.studies[s]["station_name"] for s in positions} - {""})) or "the device"
             yield describe_finding(
@@ -98,13 +105,13 @@ def _final_too_early(dept, links, site, doubted):
 
 
 def _finals(links):
-    """`{cleaned accession: (when first final, report, positions of its studies)}`."""
+    """`{cleaned accession: (when first final, position of the report)}`."""
     finals, rows = {}, (links.reports.column(name) for name in ("accession_number", "result_status", "status_changed_at"))
     for r, (number, status, at) in enumerate(zip(*rows)):
         key = links.clean(number) if status in FINAL and not np.isnat(at) else ""
         if key and (key not in finals or at < finals[key][0]):
             finals[key] = at, r
-    return {key: (pd.Timestamp(at, tz="UTC"), links.reports[r], links.of_report[r][1]) for key, (at, r) in finals.items()}
+    return finals
 
 
 def refused_reports(links):

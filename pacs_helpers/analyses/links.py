@@ -64,7 +64,7 @@ def link_exams(dept, site):
     people = _People(merged, {*orders.column("issuer_of_patient_id"), *reports.column("issuer_of_patient_id")} - {""})
     keys = _study_keys(studies, clean, _reused(orders, reports))
     contested, undecided = set(), set()
-    of_order, of_report = ([_climb(item, keys, clean, studies, people, contested) for item in items] for items in (orders, reports))
+    of_order, of_report = (_climb_all(items, keys, clean, studies, people, contested) for items in (orders, reports))
     taken = {s for _, hits in of_order for s in hits} | contested
     undecided |= {("order", i) for i in _link_by_time(orders, of_order, studies, taken, people, "scheduled_at")}
     orders_by_accession = _by_accession(orders, clean)
@@ -154,33 +154,45 @@ def summarize_matching(links):
 
 
 def _study_keys(studies, clean, reused):
-    keys = {level: defaultdict(list) for level in ("uid", "exact", "clean", "procedure")}
+    """`{"uid" | "clean" | "procedure": {number: [study positions]}}`; `clean` holds cleaned accession numbers, those of the requests too."""
+    keys = {level: defaultdict(list) for level in ("uid", "clean", "procedure")}
     names = ("study_instance_uid", "accession_number", "requested_accession_numbers", "requested_procedure_ids")
     for s, (uid, accession, requested, procedures) in enumerate(zip(*(studies.column(name) for name in names))):
         keys["uid"][uid].append(s)
-        for number in {accession, *requested.split(" ")} - reused if requested else (accession,) if accession not in reused else ():
-            if _is_key(number):
-                keys["exact"][number].append(s)
-                keys["clean"][clean(number)].append(s)
-        for number in set(procedures.split()):
+        numbers = (accession,) if not requested or requested == accession else {accession, *requested.split(" ")}
+        for number in dict.fromkeys(clean(number) for number in numbers if number not in reused and _is_key(number)):
+            keys["clean"][number].append(s)
+        for number in set(procedures.split()) if procedures else ():
             keys["procedure"][number].append(s)
     return {level: dict(found) for level, found in keys.items()}
 
 
-def _climb(item, keys, clean, studies, people, contested):
-    accession, uid = item["accession_number"], item["study_instance_uid"]
-    usable = accession if _is_key(accession, item["problems"]) else ""
-    for level, hits in (("study UID", keys["uid"].get(uid) if uid else None), ("accession", keys["exact"].get(usable)), ("cleaned accession", keys["clean"].get(clean(usable)))):
-        if hits:
-            own = _of_the_patient(item, hits, studies, people)
-            if not own:
-                contested.update(hits)
-                return "ambiguous", []
-            # A second study under the same number belongs to the exam too, though the order names only the first.
-            more = [s for s in keys["clean"].get(clean(usable), []) if s not in own and people.are_one(item, studies[s])] if level == "study UID" and usable else []
-            return level, sorted({*own, *more})
+def _climb_all(items, keys, clean, studies, people, contested):
+    """`(level, [study positions])` of each item."""
+    uids, found = keys["uid"], []
+    for i, (accession, uid, problems) in enumerate(zip(*(items.column(name) for name in ("accession_number", "study_instance_uid", "problems")))):
+        usable = accession if _is_key(accession, problems) else ""
+        named, near = uids.get(uid) if uid else None, keys["clean"].get(clean(usable), []) if usable else []
+        if named:
+            found.append(_with_sisters(items[i], named, near, studies, people) if near != named else ("study UID", named))
+        elif near:
+            same = [s for s in near if studies.column("accession_number")[s] == usable or usable in studies.column("requested_accession_numbers")[s].split()]
+            own = _of_the_patient(items[i], same or near, studies, people)
+            found.append(("accession" if same else "cleaned accession", own) if own else ("ambiguous", []))
+            contested.update(() if own else same or near)
+        else:
+            found.append(_by_other_numbers(items[i], keys, clean, studies, people))
+    return found
+
+
+def _with_sisters(item, named, near, studies, people):
+    """The study that the UID names, and others of the patient under the same number: they belong to the exam too, though the order names only the first."""
+    return "study UID", sorted({*named, *(s for s in near if people.are_one(item, studies[s]))})
+
+
+def _by_other_numbers(item, keys, clean, studies, people):
+    """A number other than the accession is reused too freely to stand alone: the patient must agree."""
     numbers = {*item.get("other_accession_numbers", "").split(), *(item[name] for name in _OTHER_NUMBERS[:2])} - {""}
-    # A number other than the accession is reused too freely to stand alone: the patient must agree.
     hits = {s for n in numbers for s in keys["clean"].get(clean(n), [])} | set(keys["procedure"].get(item["requested_procedure_id"], []))
     hits = sorted(s for s in hits if people.are_one(item, studies[s]))
     return ("other number", hits) if hits else ("none", [])

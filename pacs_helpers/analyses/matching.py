@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ..readers.headers import uncollected
 from ..tables import FINDINGS, TableError, conform
 from .candidates import rank_all
 from .disagreements import find_accession_faults, find_identity_faults, meant_order
@@ -13,9 +14,10 @@ from .links import link_exams
 from .peoplefaults import find_people_faults
 from .splits import find_group_cases, find_shared_accessions, find_splits
 from .unmatched import describe_finding, find_missing_partners
-from .wrongpatients import fitting
+from .wrongpatients import fitting, usual_rooms
 
 
+@uncollected()
 def find_mismatches(dept, *, as_of, site):
     """FINDINGS U01 to U18 of a Department at `as_of`, one row per thing that is wrong, in a stable order.
 
@@ -30,9 +32,10 @@ def find_mismatches(dept, *, as_of, site):
     dept = _until(dept, as_of, site)
     links = link_exams(dept, site)
     splits, groups = find_splits(links, site), find_group_cases(links)
-    runs, n_off, n = clock_runs(dept, links)
-    found = [*_several_studies(links, site, splits, groups), *find_identity_faults(links, site, groups),
-             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits, _explained(links, site)),
+    (runs, n_off, n), rooms = clock_runs(dept, links), usual_rooms(links)
+    fits = fitting(links, rooms)
+    found = [*_several_studies(links, site, splits, groups), *find_identity_faults(links, groups, rooms, fits),
+             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits, _explained(links, fits)),
              *find_image_faults(links, site, {s for run in runs for s in run.studies}), *find_people_faults(dept, links),
              *find_impossible_times(dept, links, site, runs, n_off, n), *find_refusals(links, site)]
     table = conform(found, FINDINGS)
@@ -46,13 +49,14 @@ class Explained(NamedTuple):
     reports: set
 
 
-def _explained(links, site):
+def _explained(links, fits):
     """The Explained positions: what lacks a partner because of a fault that has its own finding."""
-    home, fits = homes(links), fitting(links)
+    home = homes(links)
     meant = (meant_order(s, links) for s in range(len(links.studies)) if s not in fits)
     return Explained(links.contested | {s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links)))
 
 
+@uncollected()
 def rank_candidates(findings, dept, *, site):
     """CANDIDATES of the findings: up to five possible partners each, best first, with score 0..1 and reasons in words."""
     return rank_all(findings.to_dict("records"), link_exams(dept, site))
@@ -74,8 +78,10 @@ def _until(dept, as_of, site):
                          patients=keep(dept.patients, "at"), events=keep(dept.events, "at"))
     is_later = later(dept.studies, "started_at", "study_at")
     if is_later.any():
-        links = link_exams(dept, site)
-        is_later.iloc[links.studies.places[list(links.reports_of)]] = False
+        later_ones = dept.studies[is_later]
+        links = link_exams(dept._replace(studies=later_ones, orders=dept.orders.iloc[:0]), site)
+        named = [s for s, found in links.reports_of.items() if any(links.of_report[r][0] != "patient and time" for r in found)]
+        is_later.loc[later_ones.index[links.studies.places[named]]] = False
     return dept._replace(studies=dept.studies[~is_later].reset_index(drop=True)) if is_later.any() else dept
 
 

@@ -78,7 +78,7 @@ def read_files(unit):
     """{table: {column: values}} of `((file, identity), ...), time zone, whether to hash`; `_content` of an instance is the sha256 of what it is of, or ""."""
     files, zone, is_hashed = unit
     tables = defaultdict(list)
-    with _uncollected():
+    with uncollected():
         for i in range(0, len(files), OPEN_AT_ONCE):
             _read_together(files[i:i + OPEN_AT_ONCE], zone, is_hashed, tables)
     # While the rows are at hand: of many thousand most have left the processor's memory.
@@ -86,8 +86,8 @@ def read_files(unit):
 
 
 @contextmanager
-def _uncollected():
-    """Without garbage collection, which finds nothing here and looks through all rows again and again."""
+def uncollected():
+    """Nothing; without garbage collection meanwhile, which finds nothing among rows and looks through all of them again and again."""
     was_on = gc.isenabled()
     gc.disable()
     try:
