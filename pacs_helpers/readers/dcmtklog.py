@@ -162,7 +162,7 @@ def follow_objects(record, file, offsets, text):
         "sop_instance_uid": [name[3:] if name[2] == "." else name[4:] for name in names], "calling_ae_title": calling, "called_ae_title": called})
 
 
-PLAIN = {"storescp -xcr": (r"^[^|]*\|" + 3 * r"[!-{}~]*\|" + r"[A-Za-z]{2,3}\.[0-9.]+\|\d{1,15}\r?\n$", follow_objects)}
+PLAIN = {"storescp -xcr": (r"^[^|]*\|" + 3 * r"[!-{}~]*\|" + r"[A-Za-z]{2,3}\.[0-9.]*[0-9]\|\d{1,15}\r?\n$", follow_objects)}
 EVENTS = (
     (None, DUMP_FIELD),
     (_on_message, r"=+ END DIMSE MESSAGE =+"),
@@ -177,7 +177,7 @@ EVENTS = (
     (_on_response, r"Received (?P<word>(?:C-)?(?:Echo|Store|Find|Move|Get|ECHO|STORE|FIND|MOVE|GET)) Response(?: \((?P<words>.*)\))?"),
     (_on_response, r"(?:Worklist )?(?P<word>Find|Move|Get) SCP Response \d+ (?:\[status: |\()(?P<words>[^\])]*)"),
     (_on_data, r"DIMSE receiveDataSetIn\w+: (?P<n>\d{1,15}) bytes read"),
-    (_on_stored, r"storing DICOM file: (?:.*[/\\])?(?:(?P<code>\w{2,3})\.(?P<uid>[0-9.]+))?"),
+    (_on_stored, r"storing DICOM file: (?:.*[/\\])?(?:(?P<code>\w{2,3})\.(?P<uid>[0-9.]*[0-9]))?"),
     (_on_not_stored, r"cannot write DICOM file|Can't open output file"),
     (_on_sub_opened, r"Requesting Sub-Association"),
     (_on_sub_request, r"Store SCU RQ: MsgID \d+, \((?P<code>\w+)\)"),
@@ -189,5 +189,5 @@ EVENTS = (
     (lambda record, key, moment, fields: clean_up(record, fields["pid"]), r"Cleaned up after child \((?P<pid>\d+)\)"),
     (lambda record, key, moment, fields: end_all(record), r"\$dcmtk: "),
     (_on_object, r"(?P<calling_ae_title>[^|]*)\|(?P<called_ae_title>[^|]*)\|[^|]*\|"
-               r"(?:(?P<code>\w{2,3})\.)?(?P<uid>[0-9.]+)?[^|]*\|(?P<n>\d{1,15})$"),
+               r"(?:(?P<code>\w{2,3})\.)?(?P<uid>[0-9.]*[0-9])?[^|]*\|(?P<n>\d{1,15})$"),
 )

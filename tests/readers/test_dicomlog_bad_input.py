@@ -252,3 +252,9 @@ def test_a_size_of_a_hundred_digits_is_no_size(tmp_path):
     line = "2025-11-01T16:39:18.505-05:00|CR2|EDVIEW|10.20.0.17|CR.2.25.6|8300000\n"
     log = load(tmp_path, {"xcr.log": line + line.replace("18.505", "19.505").replace("8300000", "8" * 100)})
     assert log.operations["n_bytes"].tolist() == [8_300_000] and log.rejected["code"].tolist() == ["UNKNOWN_FORMAT"]
+
+
+def test_a_stored_objects_uid_ends_where_the_files_suffix_begins(tmp_path):
+    line = "2025-11-01T16:39:18.505-05:00|CR2|EDVIEW|10.20.0.17|CR.2.25.6|8300000\n"
+    log = load(tmp_path, {"xcr.log": line + line.replace("2.25.6", "2.25.7.dcm").replace("18.505", "19.505")})
+    assert log.operations["sop_instance_uid"].tolist() == ["2.25.6", "2.25.7"]
