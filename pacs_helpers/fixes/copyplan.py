@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+from itertools import combinations
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 
@@ -19,7 +21,9 @@ PLAN = {
 }
 STUDY_LEVEL = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "StudyDescription",
                "ReferringPhysicianName", "AccessionNumber")
+_TWO_PEOPLE = "PATIENTS_DIFFER: the files carry different patient IDs, names or birth dates, and joining them would give one the other's; correct the ID first"
 _SEEN = ("sop_instance_uid", "study_instance_uid", "series_instance_uid", "patient_id", "accession_number")
+_PERSON = ("patient_name", "patient_birth_date")
 _UIDS = {"study_instance_uid": "StudyInstanceUID", "series_instance_uid": "SeriesInstanceUID", "sop_instance_uid": "SOPInstanceUID"}
 
 
@@ -34,7 +38,7 @@ def plan_copies(instances, ledger, *, dept):
 
 def make_plan(instances, ledger, dept):
     """The rows of plan_copies as dicts, each also with the arguments of `rewrite` and the size of the copy."""
-    require_columns(instances, (*_SEEN, "source_file", "problems"), "instances")
+    require_columns(instances, (*_SEEN, *_PERSON, "source_file", "problems"), "instances")
     decisions = read_corrections(ledger)
     standing = decisions[~decisions["seq"].isin(find_stale(dept, ledger)["seq"]) & (decisions["kind"] != "dismiss")].to_dict("records")
     rows = _rows(instances, standing)
@@ -60,7 +64,7 @@ def _rows(instances, standing):
     uids |= {split_study_uid(d["target"], d["series"]) for d in standing if d["kind"] == "split"}
     mine = instances[instances["study_instance_uid"].isin(uids)]
     return [{**row, "home": row["study_instance_uid"], "seen": [row[c] for c in _SEEN], "steps": [], "moved_by": None, "problem": ""}
-            for row in mine[[*_SEEN, "source_file", "problems"]].to_dict("records")]
+            for row in mine[[*_SEEN, *_PERSON, "source_file", "problems"]].to_dict("records")]
 
 
 def _step(row, decision, values, **now):
@@ -85,7 +89,7 @@ def _set_value(rows, decision, dept):
         if row["study_instance_uid"] != decision["target"]:
             continue
         if row[column] in (old, new) or column == "accession_number" and not row[column]:
-            _step(row, decision, values, **{column: new})
+            _step(row, decision, values, **{column: new, **{name: values.get(keyword, row[name]) for name, keyword in zip(_PERSON, ("PatientName", "PatientBirthDate"))}})
         else:
             _refuse([row], f"VALUE_DIFFERS: its {column} is not the one that was decided on; split the study first")
 
@@ -106,11 +110,17 @@ def _split(rows, decision, dept):
             _step(row, decision, values, study_instance_uid=uid, accession_number=values["AccessionNumber"], moved_by=decision["seq"])
 
 
+def _are_two_people(rows):
+    """True when files carry two patient IDs, birth dates or names. A letter is a difference, a part that one name lacks is none."""
+    names = {frozenset(re.sub(r"[\^,.\s]+", " ", row["patient_name"].partition("=")[0]).upper().split()) for row in rows}
+    return any(len({row[column] for row in rows} - {""}) > 1 for column in ("patient_id", "patient_birth_date")) or any(not (a <= b or b <= a) for a, b in combinations(names, 2))
+
+
 def _merge(rows, decision, dept):
     uids, new = decision["target"].split(), decision["new"].split("^")[0]
     mine = [row for row in rows if row["study_instance_uid"] in uids]
-    if len({row["patient_id"] for row in mine if row["patient_id"]}) > 1:
-        return _refuse(mine, "PATIENTS_DIFFER: the studies carry different patient IDs; correct the ID first, then merge")
+    if _are_two_people(mine):
+        return _refuse(mine, _TWO_PEOPLE)
     for row in mine:
         if row["study_instance_uid"] == uids[0]:
             _step(row, decision, {"AccessionNumber": new}, accession_number=new)
@@ -119,7 +129,10 @@ def _merge(rows, decision, dept):
 
 def _merge_series(rows, decision, dept):
     moved = [row for row in rows if row["study_instance_uid"] == decision["target"] and row["series_instance_uid"] in decision["series"].split()]
-    _join(moved, [row for row in rows if row["study_instance_uid"] == decision["new"]], decision, decision["new"])
+    there = [row for row in rows if row["study_instance_uid"] == decision["new"]]
+    if moved and _are_two_people([*moved, *there]):
+        return _refuse(moved, _TWO_PEOPLE)
+    return _join(moved, there, decision, decision["new"])
 
 
 def _join(moved, there, decision, uid):
@@ -136,7 +149,7 @@ def _join(moved, there, decision, uid):
         for _, _, values in like["steps"]:
             texts |= {name: value for name, value in values.items() if name in texts}
         for row in moved:
-            _step(row, decision, {"StudyInstanceUID": uid, **texts}, study_instance_uid=uid, moved_by=decision["seq"], **{c: like[c] for c in ("patient_id", "accession_number")})
+            _step(row, decision, {"StudyInstanceUID": uid, **texts}, study_instance_uid=uid, moved_by=decision["seq"], **{c: like[c] for c in ("patient_id", *_PERSON, "accession_number")})
         return None
     return _refuse(moved, "STUDY_NOT_HERE: no readable file of the study that it goes to is among the instances")
 

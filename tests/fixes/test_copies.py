@@ -205,13 +205,34 @@ def test_studies_of_two_patients_are_not_merged(source, ledger):
     assert plan_copies(found.instances, ledger, dept=found.dept)["problem"].str.split(":").str[0].tolist() == ["PATIENTS_DIFFER"] * 2
 
 
-def test_series_that_join_another_patients_study_become_that_patients_with_what_was_corrected_there(source, ledger, out):
-    save(source / "a.dcm", image(series="2.25.12", instance="2.25.121"))
+@pytest.mark.parametrize("kind", ["merge", "merge_series"])
+@pytest.mark.parametrize("other", [OTHER, {"patient_id": "TEST5"}, {"patient_name": "ASCH^ROWAN"}, {"patient_birth_date": "19480313"}], ids=str)
+def test_no_image_gets_the_id_name_or_birth_date_of_another_person_by_joining(source, ledger, kind, other):
+    """The IDs may agree because one of them is the error that is being looked at."""
+    keywords = {"patient_id": "PatientID", "patient_name": "PatientName", "patient_birth_date": "PatientBirthDate", "patient_sex": "PatientSex"}
+    save(source / "a.dcm", image())
+    save(source / "b.dcm", image(study="2.25.2", series="2.25.21", instance="2.25.211", **{keywords[c]: v for c, v in other.items()}))
+    more = {"target": "2.25.1 2.25.2", "old": "R1001", "new": "R1001"} if kind == "merge" else {"target": "2.25.2", "series": "2.25.21", "new": "2.25.1"}
+    decide(ledger, kind, **more)
+    found = loaded(source)
+    assert set(plan_copies(found.instances, ledger, dept=found.dept)["problem"].str.split(":").str[0]) == {"PATIENTS_DIFFER"}
+
+
+@pytest.mark.parametrize("name", ["Ash, Rowan", "ASH^ROWAN^B", ""])
+def test_a_name_spelled_another_way_is_the_same_person(source, ledger, out, name):
+    save(source / "a.dcm", image())
+    save(source / "b.dcm", image(study="2.25.2", series="2.25.21", instance="2.25.211", PatientName=name))
+    decide(ledger, "merge_series", target="2.25.2", series="2.25.21", new="2.25.1")
+    assert copies(source, ledger, out)[0]["2.25.211"].PatientName == "ASH^ROWAN"
+
+
+def test_series_that_join_a_study_get_what_was_corrected_there(source, ledger, out):
+    save(source / "a.dcm", image(series="2.25.12", instance="2.25.121", PatientID=OTHER["patient_id"], PatientName="BIRCH^KIM", PatientBirthDate=""))
     save(source / "b.dcm", image(study="2.25.2", instance="2.25.211", PatientID="UNK_1", PatientName="DOE^JOHN", AccessionNumber="R2"))
     decide(ledger, target="2.25.2", old="UNK_1", new=OTHER["patient_id"])
     decide(ledger, "merge_series", target="2.25.1", series="2.25.12", new="2.25.2")
     ds = copies(source, ledger, out)[0]["2.25.121"]
-    assert (ds.StudyInstanceUID, ds.PatientID, ds.PatientName, ds.AccessionNumber) == ("2.25.2", OTHER["patient_id"], OTHER["patient_name"], "R2")
+    assert (ds.StudyInstanceUID, ds.PatientID, ds.PatientName, ds.PatientBirthDate, ds.AccessionNumber) == ("2.25.2", OTHER["patient_id"], OTHER["patient_name"], OTHER["patient_birth_date"], "R2")
 
 
 def test_series_do_not_join_a_study_of_which_it_is_not_clear_whose_it_is(source, ledger):
