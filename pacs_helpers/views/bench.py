@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+from contextlib import suppress
 
 import ipywidgets as w
 
@@ -13,7 +14,7 @@ from ..tables import TableError
 from .axes import FINDING_NAMES
 from .bulk import bulk_rules, bulk_table, record_all, rows_of_rule, told
 from .comparison import comparison_table, sides_of
-from .decisions import ACTIONS, INPUTS, ONE_EXAM, cautions_of, decision_of, id_decision, match_decision, plan_of, reasons_for, series_of, studies_near, subjects_of
+from .decisions import ACTIONS, INPUTS, ONE_EXAM, cautions_of, decision_of, fitting_number, id_decision, match_decision, plan_of, reasons_for, series_of, studies_near, subjects_of
 from .keyguard import guarded, with_still
 from .queue import describe_candidate, describe_queued, left_in_words, queue_table, rank_urgency, title_of_finding
 from .thumbnails import thumbnails_html
@@ -140,7 +141,7 @@ class FixBench:
         self.choice.index = None                # nothing is chosen until a person chooses
         for widget in (self.choice, self.action, self.reason, self.note, *self.inputs.values()):
             widget.disabled = finding is None
-        self.action.value = "accept" if len(mine) or finding and finding["code"] in ONE_EXAM else "reject"
+        self.action.value = "accept" if len(mine) or finding and finding["code"] in (*ONE_EXAM, "U07", "U09") else "reject"
         self._fill_choice()
 
     def _chosen(self):
@@ -150,7 +151,10 @@ class FixBench:
         subject, finding, chosen = self.inputs["subject"], self.finding, self._chosen()
         subject.options = subjects_of(finding, chosen, self.now) if finding else []
         ids = [value for _, value in subject.options]
-        meant = match_decision(finding, chosen, self.now, self.site)["target"] if chosen and finding["code"] not in ONE_EXAM else ids[-1] if finding and finding["code"] == "U05e" and ids else ""
+        meant = ids[-1] if finding and finding["code"] == "U05e" and ids else ""
+        if chosen and finding["code"] not in ONE_EXAM:
+            with suppress(TableError):          # nothing to accept: then nothing is meant
+                meant = match_decision(finding, chosen, self.now, self.site)["target"]
         subject.value = meant if meant in ids else ids[0] if ids else None
         self._fill_subject()
 
@@ -161,7 +165,8 @@ class FixBench:
             self.sides.value = self.pictures.value = ""
         else:
             uid = subject if (self.now.studies["study_instance_uid"] == subject).any() else chosen.get("candidate_study_instance_uid", "").split(" ")[0]
-            feed, study = sides_of(finding, self.now, self.site, chosen.get("candidate_accession_number", ""), uid)
+            fits = fitting_number(finding, self.now, self.site)
+            feed, study = sides_of(finding, self.now, self.site, fits or chosen.get("candidate_accession_number", ""), uid)
             self.sides.value = comparison_table(feed, study)
             proposed = id_decision(finding, feed, study, self.now)
             self.inputs["patient_id"].value = proposed["new"] if proposed.get("target") == subject else ""

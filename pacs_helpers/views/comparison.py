@@ -21,12 +21,16 @@ def sides_of(finding, dept, site, accession="", study_uid=""):
         studies = _of_exam(dept.studies, accession, site)
     messages = finding["message_control_id"].split()
     reports = dept.reports[dept.reports["message_control_id"].isin(messages)]
+    named = _of_exam(reports, finding["accession_number"], site)
+    reports = reports if named.empty else named         # of a message about several exams, the one meant
     number = accession or finding["accession_number"]
     orders = _of_exam(dept.orders, number, site)
     if orders.empty and not studies.empty:
         own = studies["study_instance_uid"].iloc[0]
         orders = dept.orders[dept.orders["study_instance_uid"] == own]
     feed = reports if messages and not reports.empty else orders if not orders.empty else _of_exam(dept.reports, number, site)
+    if feed.empty and not studies.empty:
+        feed = dept.reports[dept.reports["study_instance_uid"] == studies["study_instance_uid"].iloc[0]]
     return _side(feed, "procedure_name", ("observed_at", "scheduled_at", "ordered_at"), site), _side(studies, "study_description", ("started_at", "study_at"), site)
 
 

@@ -1,6 +1,7 @@
 """What each action of the bench would record, as arguments of record_correction, and how that reads before it is recorded."""
 
 import html
+import re
 
 from ..analyses.identities import merged_ids
 from ..analyses.proposals import propose_series
@@ -18,6 +19,8 @@ OF_ACTION = {"reject": "NO_PARTNER", "pass_on": "NOT_HERE", "split": "TWO_EXAMS"
 OF_CODE = {"U05b": "ID_FORMAT", "U05c": "MERGED", "U05d": "IDENTITY_CONFIRMED", "U05e": "WRONG_PICK", "U07": "WRONG_PICK", "U08": "SPLIT_BY_DEVICE", "U09": "NO_ERROR", "U10": "SPLIT_BY_DEVICE",
            "U15": "TEST"}
 ONE_EXAM = ("U08", "U10")
+_NOTHING = ("There is no safe proposal to accept here: nothing says what is right. Find out, and correct it by one of the other actions; "
+            "if nothing is wrong, choose Ignore, and give the reason.")
 SIDES = (("studies", "study_instance_uid"), ("reports", "message_control_id"))
 
 
@@ -88,7 +91,7 @@ def decision_of(action, finding, chosen, given, dept, site):
     if action in ("reject", "pass_on", "ignore"):
         return _dismissal(finding)
     if action == "accept":
-        if not chosen and finding["code"] not in (*ONE_EXAM, "U09"):
+        if not chosen and finding["code"] not in (*ONE_EXAM, "U07", "U09"):
             raise TableError("Choose a candidate.")
         return match_decision(finding, chosen, dept, site)
     subject = given["subject"]
@@ -156,31 +159,48 @@ def _merge_series(subject, given, dept):
 
 
 def match_decision(finding, chosen, dept, site):
-    """What accepting means: merge the studies of one exam, mend an ID, or link a report or study to the candidate's exam."""
+    """What accepting means: merge the studies of one exam, mend an ID, or link a report or study to the exam of the candidate, else of the order that the finding says fits.
+
+    Only a group case, and test images without a candidate, are right as they are: TableError where accepting would change nothing else.
+    """
     own = finding["study_instance_uid"].split()
     if finding["code"] in ONE_EXAM and len(own) > 1:
         return _merged(own, "", dept)
-    if not chosen:
+    if finding["code"] == "U09" or finding["code"] == "U15" and not chosen:
         return _dismissal(finding)
+    if finding["code"] == "U07":
+        return _link(own[0], fitting_number(finding, dept, site), dept, site)
+    if not chosen:
+        raise TableError(_NOTHING)
     accession, offered = chosen["candidate_accession_number"], chosen["candidate_study_instance_uid"].split()
     uid = next((u for u in offered if u in own), own[0] if own else "")
     messages = finding["message_control_id"]
     if finding["code"].startswith("U05") and uid:
-        decision = id_decision(finding, *sides_of(finding, dept, site, accession, uid), dept)
-        return decision if decision.get("new", "") not in ("", decision.get("old", "")) else _dismissal(finding)
+        feed, study = sides_of(finding, dept, site, accession, uid)
+        decision = id_decision(finding, feed, study, dept)
+        is_named = finding["code"] != "U05e" or any(i and i in finding["evidence"] for i in (decision.get("new", ""), feed.get("patient_id", "")))
+        if decision.get("new", "") in ("", decision.get("old", "")) or not is_named:
+            raise TableError(_NOTHING)
+        return decision
     if messages and accession:
-        return _link(finding, messages, accession, dept, site)
+        return _link(messages, accession, dept, site)
     if uid and accession:
-        return _link(finding, uid, accession, dept, site)
+        return _link(uid, accession, dept, site)
     if offered and not uid:
-        return _link(finding, offered[0], finding["accession_number"], dept, site)
-    return _dismissal(finding)
+        return _link(offered[0], finding["accession_number"], dept, site)
+    raise TableError(_NOTHING)
 
 
-def _link(finding, target, new, dept, site):
+def fitting_number(finding, dept, site):
+    """The accession number of the order that a U07 says fits the images, while that order stands; else ""."""
+    said = re.search("and fit order (.+?) of the same patient", finding["evidence"]) if finding["code"] == "U07" else None
+    return said[1] if said and not of_exam(dept.orders, said[1], site).empty else ""
+
+
+def _link(target, new, dept, site):
     olds = _values(target, "accession_number", dept)
-    if {site.clean_accession(number) for number in olds} == {site.clean_accession(new)}:
-        return _dismissal(finding)
+    if not new or {site.clean_accession(number) for number in olds} == {site.clean_accession(new)}:
+        raise TableError(_NOTHING)
     return {"kind": "link", "target": target, "old": " ".join(olds), "new": new}
 
 

@@ -8,7 +8,7 @@ from pacs_helpers.fixes.corrections import read_corrections, record_correction
 from pacs_helpers.fixes.ledger import read_ledger
 from pacs_helpers.views.bench import FixBench
 
-from ..small_department import NOW, OTHER, SITE, department, order, report, study
+from ..small_department import NOW, OTHER, SITE, department, order, person, report, study
 
 
 def bench_of(dept, tmp_path, *, decided_by="Pat", **more):
@@ -143,13 +143,46 @@ def test_a_split_says_which_order_each_series_likely_belongs_to(tmp_path):
     assert "likely" not in str(bench.inputs["series"].options)
 
 
-def test_the_likely_reason_follows_what_accepting_means(tmp_path):
-    """The candidate of images that fit another order is the pair they came with: to accept it is to say that nothing is wrong."""
+def test_accept_never_closes_images_that_contradict_their_order(tmp_path):
+    """Patient ID and number agree: nothing says whose images these are, so only Ignore, with a reason, closes it."""
     bench = bench_of(department(orders=[order(procedure_name="CT HEAD")], studies=[study()], reports=[report(procedure_name="CT HEAD")]), tmp_path)
     bench.code.value = "U05e"
-    assert bench.reason.options[0] == ("choose; likely: WRONG_PICK", "")
     bench.choice.index = 0
-    assert bench.planned["kind"] == "dismiss" and bench.reason.options[0] == ("choose; likely: NO_ERROR", "") and bench.reason.value == ""
+    decide(bench, "accept", reason="NO_ERROR")
+    assert bench.record.disabled and bench.decisions.empty and "no safe proposal" in bench.plan.value
+    decide(bench, "ignore", reason="NO_ERROR")
+    assert bench.decisions["kind"].tolist() == ["dismiss"]
+
+
+def test_accept_moves_images_to_the_order_that_the_finding_says_fits(tmp_path):
+    """The one candidate is the wrong exam that they came under; the finding names R2."""
+    bench = bench_of(department(orders=[order(procedure_name="CT HEAD"), order("R2")], studies=[study()], reports=[report(procedure_name="CT HEAD")]), tmp_path)
+    bench.code.value = "U07"
+    assert "CT CHEST" in bench.sides.value and "CT HEAD" not in bench.sides.value
+    decide(bench, "accept")
+    assert bench.decisions[["kind", "target", "old", "new"]].iloc[0].tolist() == ["link", "2.25.1", "R1001", "R2"]
+
+
+def test_images_under_another_patient_are_compared_with_the_report_that_stands_on_them(tmp_path):
+    """Neither has an accession number: the report names the study by its UID, and its patient is the exam's."""
+    dept = department(orders=[order("R2", modality="MR", **OTHER)], studies=[study("", patient_id="TEST200777")],
+                      reports=[report("", study_instance_uid="2.25.1", placer_order_number="")], patients=[person()])
+    bench = bench_of(dept, tmp_path)
+    bench.code.value = "U05e"
+    shown = re.sub("<[^>]*>", "", bench.sides.value)
+    assert "TEST100231" in shown and "TEST200777" in shown
+    bench.choice.index = 0
+    decide(bench, "accept")
+    assert bench.decisions[["kind", "target", "old", "new"]].iloc[0].tolist() == ["patient_id", "2.25.1", "TEST200777", "TEST100231"]
+
+
+def test_accepting_a_group_case_says_that_it_is_right_and_links_no_number(tmp_path):
+    numbers = {"requested_accession_numbers": "R1 R2", "requested_procedure_ids": "A B"}
+    bench = bench_of(department(orders=[order("R1"), order("R2")], studies=[study("", **numbers)]), tmp_path)
+    bench.code.value = "U09"
+    bench.choice.index = 0 if bench.choice.options else None
+    decide(bench, "accept")
+    assert bench.decisions[["kind", "reason"]].iloc[0].tolist() == ["dismiss", "NO_ERROR"] and "U09" not in set(bench.findings["code"])
 
 
 def test_series_join_another_study_of_the_patient(tmp_path):
