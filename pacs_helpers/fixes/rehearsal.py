@@ -1,40 +1,60 @@
 """What the standing decisions would move, and what stands against them, before anybody touches an archive."""
 
+import re
+from itertools import combinations
+
+import pandas as pd
+
+from ..analyses.anatomy import modalities_conflict
 from ..analyses.identities import merged_ids
 from ..analyses.identity import is_temporary, same_name
-from ..tables import REHEARSAL, conform
+from ..schemas import NOT_IMAGES
+from ..tables import REHEARSAL, conform, require_columns
 from .applied import apply_decision, known_person
 from .corrections import FIELDS, read_corrections, split_study_uid
 
+ONE_VISIT = pd.Timedelta("1h")           # what is ordered for one visit is placed together
 _STALE = "stale: the target or its old value is not in these traces any more; look at the finding again"
 
 
-def rehearse(dept, ledger, *, site=None, instances=None):
+def rehearse(dept, ledger, *, site=None, instances=None, findings=None):
     """REHEARSAL of the standing decisions, in their order, each on what those before it left.
 
     Counts are of what moves, and of where it goes before and after: a person, an exam or a study. With `site`, an accession number is
     known however it is spelled. With `instances`, the table of `read_headers`, SOP Instance UIDs that are on both sides are found;
-    without it only those that the studies of two patients share.
+    without it only those that the studies of two patients share. With `findings`, those of `dept`, nothing is joined or split while a
+    wrong patient (U05e) stands on it.
     """
-    return rehearse_steps(list(walk_decisions(dept, ledger)), site, instances)
+    return rehearse_steps(list(walk_decisions(dept, ledger)), site, instances, findings)
 
 
-def rehearse_steps(steps, site, instances=None):
+def rehearse_steps(steps, site, instances=None, findings=None):
     """REHEARSAL of what walk_decisions gave."""
-    rows, final = [], next((after for _, _, after in reversed(steps) if after), None)
+    wrong, rows, final = _wrong_patients(findings), [], next((after for _, _, after in reversed(steps) if after), None)
     for decision, before, after in steps:
-        against = list(_collisions(decision, before, after, final or before, site, instances))
+        against = list(_collisions(decision, before, after, final or before, site, instances, wrong))
+        if after:
+            wrong.pop(decision["finding_id"], None)
         counts = _counts(decision, before, after or before)
         rows.append({"seq": decision["seq"], "correction_id": decision["id"], "finding_id": decision["finding_id"], "kind": decision["kind"], **counts,
                      "collisions": "; ".join(dict.fromkeys(against)), "is_safe": not against})
     return conform(rows, REHEARSAL)
 
 
-def collisions_of(decision, dept, *, site=None, instances=None):
+def collisions_of(decision, dept, *, site=None, instances=None, findings=None):
     """What stands against one decision, recorded or only planned, in sentences; [] when nothing does."""
     decision = {"field": FIELDS[decision["kind"]], "old": "", "new": "", "series": "", **decision}
     after = dept if decision["kind"] == "dismiss" else apply_decision(dept, decision)
-    return list(dict.fromkeys(_collisions(decision, dept, after, after or dept, site, instances)))
+    return list(dict.fromkeys(_collisions(decision, dept, after, after or dept, site, instances, _wrong_patients(findings))))
+
+
+def _wrong_patients(findings):
+    """`{finding_id: its studies}` of the findings U05e."""
+    if findings is None:
+        return {}
+    require_columns(findings, ("finding_id", "code", "study_instance_uid"), "findings")
+    rows = findings[findings["code"] == "U05e"]
+    return dict(zip(rows["finding_id"], rows["study_instance_uid"].str.split()))
 
 
 def walk_decisions(dept, ledger):
@@ -78,7 +98,7 @@ def _sum(counts):
     return counts.sum(min_count=1) if len(counts) else 0
 
 
-def _collisions(decision, before, after, final, site, instances):
+def _collisions(decision, before, after, final, site, instances, wrong):
     if after is None:
         yield _STALE
         return
@@ -97,6 +117,10 @@ def _collisions(decision, before, after, final, site, instances):
     if decision["kind"] in ("merge", "merge_series"):
         stays = decision["new"] if decision["kind"] == "merge_series" else decision["target"].split()[0]
         yield from _two_studies(before, studies, stays, _sops(instances, studies, series, decision))
+    if decision["kind"] in ("merge", "merge_series", "split"):
+        yield from _not_one_exam(decision, before, studies, series, site)
+        if {*decision["target"].split(), decision["new"]} & {uid for uids in wrong.values() for uid in uids}:
+            yield "a wrong patient (finding U05e) stands on one of these studies: settle that first"
     if decision["kind"] == "split":
         if set(series["series_instance_uid"]) == set(before.series.loc[before.series["study_instance_uid"] == decision["target"], "series_instance_uid"]):
             yield "all series leave the study: link it instead"
@@ -160,6 +184,41 @@ def _two_studies(before, studies, stays, shared):
         yield f"the studies carry different patient IDs: {', '.join(sorted(ids))}"
     if shared or any(stays in uids.split() for uids in studies["clashing_study_uids"]):
         yield f"{shared or 'some'} SOP Instance UID{'s are' if shared != 1 else ' is'} in both studies"
+
+
+def _not_one_exam(decision, before, studies, series, site):
+    """What tells that images and what they join are not of one person or one exam, though the patient IDs agree."""
+    kind, uids = decision["kind"], {*decision["target"].split(), decision["new"]}
+    parts = before.studies[before.studies["study_instance_uid"].isin(uids)]
+    orders = [of_exam(before.orders, number, site) for number in ([decision["new"]] if kind == "split" else _numbers(parts) if kind == "merge" else [])]
+    there = [*orders, of_exam(before.studies, decision["new"], site)] if kind == "split" else [parts[~parts["study_instance_uid"].isin(studies["study_instance_uid"])]]
+    yield from _different_people(pd.concat([parts, *there]))
+    images = series["modality"] if kind != "merge" and len(series) else studies["modality"]
+    far = {m for one in {*images} for other in {*pd.concat(there)["modality"]} if not {one, other} & {*NOT_IMAGES} and modalities_conflict(one, other) for m in (one, other)}
+    if far:
+        yield f"what is put together is of different modalities: {', '.join(sorted(far))}"
+    merged = merged_ids(before.patients)
+    told = pd.concat([*orders, *(table[table["study_instance_uid"].isin(uids)] for table in (before.orders, before.reports))])
+    strangers = {merged.get(i, i) for i in told["patient_id"]} - {merged.get(i, i) for i in parts["patient_id"]} - {""}
+    if strangers and kind != "split":
+        yield f"orders or reports of these studies name another patient ID: {', '.join(sorted(strangers))}"
+    own = pd.concat([rows[~rows["is_cancelled"].fillna(False)] for rows in orders]) if kind == "merge" and orders else before.orders.iloc[:0]
+    if own["ordered_at"].max() - own["ordered_at"].min() > ONE_VISIT or any(modalities_conflict(*pair) for pair in combinations(sorted({*own["modality"]}), 2)):
+        yield f"these studies have orders of their own, not placed together: {', '.join(sorted({*own['accession_number']}))}"
+
+
+def _numbers(studies):
+    """The accession numbers that studies carry or were asked for by."""
+    return sorted({*studies["accession_number"], *" ".join(studies["requested_accession_numbers"]).split()} - {""})
+
+
+def _different_people(rows):
+    people = [row for row in rows.to_dict("records") if not is_temporary(row)]
+    names = [set(re.split(r"[\W_]+", row["patient_name"].split("=")[0].upper())) - {""} for row in people]
+    if any(one and other and not (one <= other or other <= one) for one, other in combinations(names, 2)):
+        yield "what is put together carries different names"
+    if len({row["patient_birth_date"] for row in people} - {""}) > 1:
+        yield "what is put together carries different birth dates"
 
 
 def _sops(instances, studies, series, decision):

@@ -6,7 +6,7 @@ import pytest
 from pacs_helpers import Site
 from pacs_helpers.fixes.corrections import record_correction
 from pacs_helpers.fixes.rehearsal import rehearse
-from pacs_helpers.tables import INSTANCES, conform
+from pacs_helpers.tables import FINDINGS, INSTANCES, conform
 
 from ..small_department import OTHER, department, order, person, report, study
 
@@ -126,6 +126,70 @@ def test_a_merge_says_which_reports_stay_under_the_other_number(ledger):
     decide(ledger, kind="merge", target="2.25.1 2.25.2", old="R1001 R1002", new="R1001", reason="SPLIT_BY_DEVICE")
     dept = department(orders=[order(), order("R1002")], studies=[study(), study("R1002", "2.25.2")], reports=[report(), report("R1002")])
     assert only(rehearse(dept, ledger))["collisions"] == "reports stay under R1002: link them to R1001 too"
+
+
+@pytest.mark.parametrize(("here", "there", "words"), [
+    ({"patient_name": "PETERSEN^JOHN"}, {"patient_name": "PETERSON^JOHN"}, "what is put together carries different names"),
+    ({}, {"patient_birth_date": "19480321"}, "what is put together carries different birth dates"),
+    ({"modality": "US"}, {"modality": "CR"}, "what is put together is of different modalities: CR, US"),
+])
+def test_images_that_agree_in_the_id_alone_are_not_joined_unseen(ledger, here, there, words):
+    pair = [study(n_series=2, **here), study("", "2.25.2", n_series=1, **there)]
+    both = [{**row, "modality": s["modality"]} for s, sizes in zip(pair, ((2, 1), (3,))) for row in series(s["study_instance_uid"], *sizes)]
+    dept = department(orders=[order()], studies=pair, series=both)
+    decide(ledger, kind="merge", target="2.25.1 2.25.2", old="R1001", new="R1001", reason="SPLIT_BY_DEVICE")
+    part = ledger.with_name("part.jsonl")
+    decide(part, kind="merge_series", target="2.25.1", series="2.25.1.2", old="2.25.1", new="2.25.2")
+    for one in (ledger, part):
+        got = only(rehearse(dept, one))
+        assert (got["collisions"], bool(got["is_safe"])) == (words, False)
+
+
+def test_series_are_not_split_off_for_an_exam_of_another_name_birth_date_or_modality(ledger):
+    decide(ledger, kind="split", series="2.25.1.2", old="R1001", new="R1002", reason="TWO_EXAMS")
+    other = order("R1002", patient_name="ASH^ROBIN", patient_birth_date="19480321", modality="US")
+    got = only(rehearse(department(orders=[other], studies=[study()], series=series("2.25.1", 2, 1)), ledger))["collisions"]
+    assert got == "what is put together carries different names; what is put together carries different birth dates; what is put together is of different modalities: CT, US"
+
+
+def test_a_name_that_one_system_gives_in_full_or_nobody_knew_yet_is_no_other_person(ledger):
+    decide(ledger, kind="merge", target="2.25.1 2.25.2", old="R1001", new="R1001", reason="SPLIT_BY_DEVICE")
+    for other in ("ash^rowan^lee^dr", "DOE^JANE", ""):
+        assert only(rehearse(department(orders=[order()], studies=[study(), study("", "2.25.2", patient_name=other)]), ledger))["is_safe"]
+
+
+def test_studies_whose_orders_or_reports_name_another_patient_are_not_merged_unseen(ledger):
+    decide(ledger, kind="merge", target="2.25.1 2.25.2", old="R1001", new="R1001", reason="SPLIT_BY_DEVICE")
+    words = "orders or reports of these studies name another patient ID: TEST200777"
+    dictated = department(orders=[order()], studies=[study(), study("", "2.25.2")], reports=[report("R5", study_instance_uid="2.25.2", **OTHER)])
+    assert only(rehearse(dictated, ledger))["collisions"] == words
+    asked = department(orders=[order(), order("R5", is_cancelled=True, **OTHER)], studies=[study(), study("", "2.25.2", requested_accession_numbers="R5")])
+    assert only(rehearse(asked, ledger))["collisions"] == words
+
+
+def test_exams_that_were_not_ordered_together_are_not_merged_unseen(ledger):
+    decide(ledger, kind="merge", target="2.25.1 2.25.2", old="R1001 R1002", new="R1001", reason="SPLIT_BY_DEVICE")
+    pair = [study(), study("R1002", "2.25.2")]
+    words = "these studies have orders of their own, not placed together: R1001, R1002"
+    for more in ({"ordered_at": "2025-11-10T10:30Z"}, {"modality": "US"}):
+        assert only(rehearse(department(orders=[order(), order("R1002", **more)], studies=pair), ledger))["collisions"] == words
+        assert only(rehearse(department(orders=[order(), order("R1002", is_cancelled=True, **more)], studies=pair), ledger))["is_safe"]
+    assert only(rehearse(department(orders=[order(), order("R1002", ordered_at="2025-11-10T08:02Z")], studies=pair), ledger))["is_safe"], "one visit"
+
+
+def test_nothing_is_joined_or_split_while_a_wrong_patient_stands_on_it(ledger):
+    dept = department(orders=[order(), order("R1002")], studies=[study(), study("", "2.25.2")], series=[*series("2.25.1", 2, 1), *series("2.25.2", 3)])
+    found = conform([{"finding_id": "U05e-1", "code": "U05e", "study_instance_uid": "2.25.1"}], FINDINGS)
+    words = "a wrong patient (finding U05e) stands on one of these studies: settle that first"
+    for n, decision in enumerate(({"kind": "merge", "target": "2.25.2 2.25.1", "old": "R1001", "new": "R1001"}, {"kind": "split", "series": "2.25.1.2", "old": "R1001", "new": "R1002"},
+                                  {"kind": "merge_series", "series": "2.25.1.2", "old": "2.25.1", "new": "2.25.2"})):
+        own = ledger.with_name(f"{n}.jsonl")
+        decide(own, finding_id="U05e-1", **decision)
+        got = only(rehearse(dept, own, findings=found))
+        assert (got["collisions"], bool(got["is_safe"])) == (words, False)
+    decide(ledger, kind="patient_id", old="TEST100231", new="TEST100231", finding_id="U05e-1")
+    decide(ledger, kind="merge", target="2.25.1 2.25.2", old="R1001", new="R1001")
+    assert rehearse(dept, ledger, findings=found)["is_safe"].tolist() == [False, True], "settled before"
 
 
 def test_a_split_counts_its_series_and_may_not_take_them_all(ledger):
