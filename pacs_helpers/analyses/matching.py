@@ -12,9 +12,9 @@ from .feedfaults import clock_runs, find_impossible_times, find_refusals, refuse
 from .imagefaults import find_image_faults, homes, is_foreign
 from .links import link_exams
 from .peoplefaults import find_people_faults
-from .splits import find_group_cases, find_shared_accessions, find_splits
+from .splits import SH_LENGTH, find_group_cases, find_shared_accessions, find_splits, longer_numbers
 from .unmatched import describe_finding, find_missing_partners
-from .wrongpatients import fitting, usual_rooms
+from .wrongpatients import fitting, made_at, usual_rooms
 
 
 @uncollected()
@@ -102,17 +102,27 @@ def _several_studies(links, site, splits, groups):
             "U09", accession=study["accession_number"] or numbers[0], studies=[study], found_at=study["started_at"], owner="nobody", confidence=0.95,
             evidence=f"one study was acquired for {len(numbers)} orders ({', '.join(numbers)}), as its Request Attributes say: a group case, not an error",
             correction="Link all orders to this study")
-    for accession, positions, one_person in find_shared_accessions(links, site):
+    for accession, positions, what in find_shared_accessions(links, site):
         studies = [links.studies[s] for s in positions]
-        if one_person and not set(positions) <= in_split:
-            stations = sorted({t["station_name"] for t in studies} - {""})
-            yield describe_finding(
-                "U10", accession=accession, studies=studies, found_at=max(t["study_at"] for t in studies), owner="modality service", confidence=0.95,
-                evidence=f"{len(studies)} Study Instance UIDs under accession {accession} for one patient, from {', '.join(stations) or 'an unnamed station'}",
-                correction="Merge them into one study after the modality says why it started a new one (restart, second console, re-send)")
-        elif not one_person:
-            ids = sorted({t["patient_id"] or "(none)" for t in studies})
-            yield describe_finding(
-                "U06", accession=accession, studies=studies, found_at=max(t["study_at"] for t in studies), owner="technologist", confidence=0.9,
-                evidence=f"accession {accession} stands on studies of {len(ids)} patients ({', '.join(ids)}): it was typed or issued twice",
-                correction="Find which patient the order is for, correct the other study's accession number, and tell the RIS team if the RIS issued it twice")
+        if what == "one exam" and set(positions) <= in_split:
+            continue
+        code, owner, confidence, evidence, correction = _one_number(accession, studies, what, links, site)
+        yield describe_finding(code, accession=accession, studies=studies, found_at=max(t["study_at"] for t in studies), owner=owner, confidence=confidence, evidence=evidence, correction=correction)
+
+
+def _one_number(accession, studies, what, links, site):
+    if what == "one exam":
+        stations = ", ".join(sorted({t["station_name"] for t in studies} - {""})) or "an unnamed station"
+        return ("U10", "modality service", 0.95, f"{len(studies)} Study Instance UIDs under accession {accession} for one patient, from {stations}",
+                "Merge them into one study after the modality says why it started a new one (restart, second console, re-send)")
+    if what == "cut off":
+        return ("U06", "interface team", 0.9, f"{len(studies)} studies carry {accession}, with which the orders' accession numbers {', '.join(longer_numbers(accession, links))} begin: "
+                f"they were cut at the {SH_LENGTH} characters that DICOM allows (VR SH)",
+                f"Have the RIS issue numbers of at most {SH_LENGTH} characters, or the worklist send shorter ones, then give each study its own")
+    if what == "several exams":
+        days = ", ".join(dict.fromkeys(f"{made_at(t).tz_convert(site.time_zone):%d %b %Y}" for t in studies))
+        return ("U06", "technologist", 0.7, f"accession {accession} stands on {len(studies)} studies of one patient from days apart ({days}): rather several exams than one in parts",
+                "Find which order each study was made for and correct the others' accession number; only delayed images of one exam (nuclear medicine) stay together")
+    ids = sorted({t["patient_id"] or "(none)" for t in studies})
+    return ("U06", "technologist", 0.9, f"accession {accession} stands on studies of {len(ids) if len(ids) > 1 else 'several'} patients ({', '.join(ids)}): it was typed or issued twice",
+            "Find which patient the order is for, correct the other study's accession number, and tell the RIS team if the RIS issued it twice")

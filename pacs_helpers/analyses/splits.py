@@ -8,10 +8,12 @@ import pandas as pd
 from ..schemas import COUNT, INSTANT, MEASURE, TEXT
 from ..tables import conform
 from .anatomy import regions_adjoin, regions_of
-from .identity import is_not_a_patient, same_person
+from .identity import is_not_a_patient, is_temporary, same_person
 from .links import link_exams
+from .wrongpatients import contradictions, made_at, other_demographics
 
-GAP_MINUTES = 30
+GAP_MINUTES, ONE_EXAM = 30, pd.Timedelta(days=1)
+SH_LENGTH = 16
 SHAPES = ("split", "group case", "linked report", "several exams in a row")
 CASES = {
     "shape": (SHAPES, "only a split is an error"), "accession_number": (TEXT, "of its studies, orders and reports, space-separated"),
@@ -111,18 +113,53 @@ def find_group_cases(links):
 
 
 def find_shared_accessions(links, site):
-    """`(accession_number, positions, one_person)` for every accession number that stands on more than one study."""
-    shared = defaultdict(list)
+    """`(accession_number, positions, what)` of every accession number on more than one study.
+
+    `what`: one exam (less than a day between its studies), several exams or several people of one number, or "cut off": orders go on after the 16 characters that
+    DICOM allows. Of one person, images that are not what the order asks for are left out: they have a finding of their own.
+    """
+    shared, found = defaultdict(list), []
     for s, study in enumerate(links.studies):
         if study["accession_number"]:
             shared[site.clean_accession(study["accession_number"])].append(s)
-    out = []
-    for positions in shared.values():
-        if len(positions) > 1:
-            people = [links.studies[s] for s in positions]
-            one = all(same_person(people[0], p, links.merged, links.known) for p in people[1:])
-            out.append((people[0]["accession_number"], positions, one))
-    return out
+    for positions in (p for p in shared.values() if len(p) > 1):
+        number, first = links.studies[positions[0]]["accession_number"], links.studies[positions[0]]
+        if len(longer_numbers(number, links)) > 1:
+            found.append((number, positions, "cut off"))
+        elif not all(_are_one(first, links.studies[s], links) for s in positions[1:]):
+            found.append((number, positions, "several people"))
+        else:
+            days = _by_day([s for s in positions if not _is_other_exam(s, links)] or positions, links)
+            found += [(number, sorted(day), "one exam") for day in days if len(day) > 1] + [(number, [s for day in days for s in day], "several exams")] * (len(days) > 1)
+    return found
+
+
+def longer_numbers(number, links):
+    """The orders' accession numbers of which one of 16 characters, the most that DICOM allows (VR SH), is the beginning."""
+    return sorted({n for n in links.orders.column("accession_number") if len(n) > SH_LENGTH and n.startswith(number)}) if len(number) == SH_LENGTH else []
+
+
+def _are_one(one, other, links):
+    """As same_person, but a temporary ID makes one person of nobody whose name or sex differs."""
+    is_doubtful = is_temporary(one) and (one["patient_name"] != other["patient_name"] or other_demographics(one, other))
+    return same_person(one, other, links.merged, links.known) and not is_doubtful
+
+
+def _is_other_exam(s, links):
+    orders = {links.orders[o]["accession_number"]: links.orders[o] for o in links.orders_of.get(s, [])}
+    return len(orders) == 1 and any(contradictions(order, links.studies[s]) for order in orders.values())
+
+
+def _by_day(positions, links):
+    """The positions in order of time, in groups with a day or more between them."""
+    days, end = [], None
+    for s in sorted(positions, key=lambda s: (str(made_at(links.studies[s])), s)):
+        at = made_at(links.studies[s])
+        if not days or end is not None and at - end >= ONE_EXAM:
+            days.append([])
+        days[-1].append(s)
+        end = max(at, _end(links.studies[s])) if pd.notna(at) else end
+    return days
 
 
 def describe_splits(dept, *, site):

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from pacs_helpers.analyses.links import link_exams
+from pacs_helpers.analyses.matching import find_mismatches
 from pacs_helpers.analyses.proposals import propose_series
 from pacs_helpers.analyses.splits import describe_splits, find_splits
 from pacs_helpers.department import build_department
@@ -11,7 +12,7 @@ from pacs_helpers.readers.headers import read_headers
 from pacs_helpers.readers.hl7log import read_hl7_log
 from pacs_helpers.site import Site
 from pacs_helpers.tables import TableError
-from tests.small_department import SITE, department, merge, order, report, study
+from tests.small_department import NOW, OTHER, SITE, department, merge, order, report, study
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 DAY = "2025-11-10T"
@@ -278,3 +279,54 @@ def test_a_visit_is_whole_whichever_of_its_studies_is_named():
 def test_an_exam_that_is_not_there_is_named_with_the_nearest():
     with pytest.raises(TableError, match=r"exams: 'R11' is no .* Did you mean"):
         propose_series(department(studies=[part(1, "09:00", "09:05", "HEAD")]), "R11", site=SITE)
+
+
+# One accession number on several studies
+
+FIRST = {"study_at": "2025-11-01T09:00Z", "started_at": "2025-11-01T09:00Z", "ended_at": "2025-11-01T09:10Z"}
+
+
+def codes(dept):
+    return find_mismatches(dept, as_of=NOW, site=SITE)["code"].astype("str").tolist()
+
+
+def early(**more):
+    return order("R1000", ordered_at="2025-11-01T08:00Z", scheduled_at="2025-11-01T09:00Z", **more)
+
+
+def test_a_study_that_fits_another_order_is_moved_and_not_merged_with_the_exam_it_names():
+    dept = department(orders=[early(procedure_name="CT HEAD"), order()], reports=[report("R1000")],
+                      studies=[study("R1000", "2.25.1", body_part_examined="HEAD", **FIRST), study("R1000", "2.25.2")])
+    assert codes(dept) == ["U07"]
+    dept = department(orders=[early(procedure_name="CT HEAD"), order()], reports=[report("R1000")],
+                      studies=[study("R1000", "2.25.1", body_part_examined="HEAD"), study("R1000", "2.25.2")])
+    assert codes(dept) == ["U07"]
+
+
+def test_two_like_studies_days_apart_under_one_number_are_asked_about_and_not_merged():
+    dept = department(orders=[early()], reports=[report("R1000")], studies=[study("R1000", "2.25.1", **FIRST), study("R1000", "2.25.2")])
+    row = find_mismatches(dept, as_of=NOW, site=SITE).iloc[0]
+    assert (row["code"], row["owner"], row["study_instance_uid"]) == ("U06", "technologist", "2.25.1 2.25.2") and codes(dept) == ["U06"]
+    assert "(01 Nov 2025, 10 Nov 2025)" in row["evidence"] and not row["suggested_correction"].startswith("Merge")
+
+
+def test_two_studies_of_one_number_without_a_time_stay_one_exam():
+    timeless = dict.fromkeys(("study_at", "started_at", "ended_at"))
+    dept = department(orders=[order()], reports=[report()], studies=[study(**timeless), study("R1001", "2.25.2", **timeless)])
+    assert codes(dept) == ["U10"]
+
+
+@pytest.mark.parametrize("whose", [OTHER, {}])
+def test_numbers_cut_at_sixteen_characters_are_the_interface_teams_and_neither_merged_nor_typed(whose):
+    number = "A2025111000012345"
+    dept = department(orders=[order(number + "1"), order(number + "2", **whose)], studies=[study(number[:16]), study(number[:16], "2.25.2", started_at=f"{DAY}10:00Z", **whose)])
+    table = find_mismatches(dept, as_of=NOW, site=SITE)
+    row = table[(table["code"] == "U06") & (table["study_instance_uid"] == "2.25.1 2.25.2")].iloc[0]
+    assert row["owner"] == "interface team" and number + "1, " + number + "2 begin" in row["evidence"] and "U10" not in codes(dept)
+
+
+@pytest.mark.parametrize("more", [{"patient_name": "DOE^JANE"}, {"patient_sex": "M"}])
+def test_two_unknown_people_of_one_temporary_id_under_one_number_are_not_merged(more):
+    unknown = {"patient_id": "TRAUMA", "patient_name": "DOE^JOHN", "patient_birth_date": ""}
+    dept = department(orders=[order(**unknown)], studies=[study(**unknown), study("R1001", "2.25.2", **{**unknown, **more})])
+    assert "U06" in codes(dept) and "U10" not in codes(dept)
