@@ -9,12 +9,12 @@ import ipywidgets as w
 from ..analyses.matching import rank_candidates
 from ..fixes.applied import apply_corrections
 from ..fixes.corrections import count_records, read_corrections, record_correction, undo_correction
-from ..fixes.ledger import LedgerError, read_ledger
+from ..fixes.ledger import LedgerError
 from ..tables import TableError
 from .axes import FINDING_NAMES
-from .bulk import bulk_rules, bulk_table, record_all, rows_of_rule, told
+from .bulk import bulk_rules, bulk_table, head_of_rule, record_all, rows_of_rule, told
 from .comparison import comparison_table, sides_of
-from .decisions import ACTIONS, INPUTS, ONE_EXAM, cautions_of, decision_of, fitting_number, id_decision, match_decision, plan_of, reasons_for, series_of, studies_near, subjects_of
+from .decisions import ACTIONS, INPUTS, ONE_EXAM, cautions_of, decision_of, fitting_number, id_decision, match_decision, plan_of, reasons_for, redoable, series_of, studies_near, subjects_of
 from .keyguard import guarded, with_still
 from .queue import describe_candidate, describe_queued, left_in_words, queue_table, rank_urgency, title_of_finding
 from .thumbnails import thumbnails_html
@@ -39,6 +39,7 @@ class FixBench:
         self.candidates = rank_candidates(findings, dept, site=site) if candidates is None else candidates
         self.all_findings = rank_urgency(findings, dept, site=site)
         self.position, self.seen, self.finding, self.planned, self.bulk, self.filling, self.asked = 0, -1, None, None, None, False, None
+        self.now, self.view = dept, self.all_findings.head(0)
         self._make_widgets()
         self._run(self._load)
         if not self.is_named:
@@ -59,9 +60,10 @@ class FixBench:
     def _make_widgets(self):
         known = self.all_findings
         kinds = [(f"{code} {FINDING_NAMES[code]}", code) for code in sorted(known["code"].dropna().astype(str).unique())]
+        desks, places = ([(value, value) for value in sorted({*known[name].dropna().astype(str)} - {""})] for name in ("owner", "place"))
         self.owner, self.place, self.code = (
             w.Dropdown(options=[(ALL, ALL), *options], description=name, style={"description_width": "3rem"}, layout={"width": "15rem"})
-            for name, options in (("Desk", _each(known["owner"])), ("Place", _each(known["place"])), ("Kind", kinds)))
+            for name, options in (("Desk", desks), ("Place", places), ("Kind", kinds)))
         self.queue = w.Select(rows=6, description="Queue", style=LABEL, layout=WIDE)
         self.choice = w.Select(rows=3, description="Candidates", style=LABEL, layout=WIDE)
         self.action = w.Select(rows=len(ACTIONS), description="What to do", style=LABEL, layout={"width": "20rem", "flex": "none"}, options=[(words, name) for name, words in ACTIONS.items()])
@@ -96,12 +98,16 @@ class FixBench:
         self.box = guarded(rows, keys=KEYS, border="1px solid #c8c8cc", padding="12px", width="100%")
 
     def _run(self, fill):
-        """Fills widgets without their changes calling for more; a broken ledger is told."""
+        """Fills widgets without their changes calling for more; a ledger that is broken or cannot be read is told, and nothing can be decided."""
         self.filling = True
         try:
             fill()
         except LedgerError as error:
-            self._say(str(error), bad=True)
+            self.finding, self.view, self.queue.options, self.progress.value, self.left.value = None, self.all_findings.head(0), [], "the ledger cannot be used", ""
+            self._fill_finding()
+            self.title.value = ""
+            self.back.disabled = self.next.disabled = self.undo.disabled = self.redo.disabled = True
+            self._say(f"{error}. Nothing can be decided until the ledger is whole: restore it, and run the cell again.", bad=True)
         finally:
             self.filling = False
 
@@ -119,7 +125,8 @@ class FixBench:
         seen = count_records(self.ledger)       # first: what is written after this was not seen
         if seen != self.seen:
             self.seen, self.now = seen, apply_corrections(self.dept, self.ledger)
-        view, decisions = self.findings, self.decisions
+        self.view, decisions = self.findings, self.decisions
+        view = self.view
         ids, last = view["finding_id"].tolist(), self.finding and self.finding["finding_id"]
         n = len(view)
         self.position = max(0, min(ids.index(last) + by if last in ids else self.position + min(by, 0), n - 1))
@@ -129,7 +136,7 @@ class FixBench:
         self.queue.value = self.finding and self.finding["finding_id"]
         self.progress.value = f"{self.position + 1} of {n} open; {len(decisions)} decided" if n else f"none open; {len(decisions)} decided"
         self.left.value = html.escape(left_in_words(view))
-        self.undo.disabled, self.redo.disabled = not (decisions["user"] == self.decided_by).any(), not self._redoable()
+        self.undo.disabled, self.redo.disabled = not (decisions["user"] == self.decided_by).any(), not redoable(self.ledger, self.decided_by)
         self.back.disabled, self.next.disabled = self.position == 0, self.position >= n - 1
         self._fill_finding()
 
@@ -181,18 +188,24 @@ class FixBench:
         self.inputs["accession"].value = self._chosen().get("candidate_accession_number", "") if action == "link" else ""
         self.inputs["series"].options = series_of(self.inputs["subject"].value or "", self.now, self.site if action == "split" else None)
         if action == "bulk" and self.finding:
+            self.plan.value = "Looking for what several findings share."
             self.rules = bulk_rules(self.findings, self.candidates, self.now, self.site)
             counts = self.rules["rule"].value_counts(sort=False)
             self.inputs["rule"].options = [("choose a rule", ""), *((f"{rule} ({n})", rule) for rule, n in counts.items())]
+            self.inputs["rule"].value = ""
             self._fill_rule()
         self._plan()
 
     def _fill_reasons(self):
-        """The likely reason stands first, but a person takes it; what was taken stays while finding and action do."""
-        asked = (self.finding and self.finding["finding_id"], self.action.value)
+        """The likely reason stands first, but a person takes it; what was taken stays while finding, action and rule do."""
+        action, finding, planned = self.action.value, self.finding, self.planned
+        asked = (finding and finding["finding_id"], action, action == "bulk" and self.inputs["rule"].value)
         kept, self.asked = self.reason.value if asked == self.asked else "", asked
-        options = reasons_for(self.action.value, self.finding, self.planned) if self.finding else []
-        choices = options if len(options) == 1 else [(f"choose; likely: {options[0][1]}" if options else "", ""), *options]
+        if action == "bulk" and finding:
+            action, finding, planned = "accept", *head_of_rule(self.bulk, self.all_findings)
+        options = reasons_for(action, finding, planned) if finding else []
+        likely = options[0][1] if options else ""
+        choices = options if len(options) == 1 else [(f"choose; likely: {likely}" if likely else "choose" if options else "", ""), *options[not likely:]]
         if choices != list(self.reason.options) or kept != self.reason.value:
             self.reason.options = choices
             self.reason.value = options[0][1] if len(options) == 1 else kept or ""
@@ -254,14 +267,7 @@ class FixBench:
         return self._try(lambda: self._undo(self.decisions.loc[self.decisions["user"] == self.decided_by, "id"].tolist(), "undo"), "Undone.")
 
     def redo_last(self):
-        return self._try(lambda: self._undo(self._redoable(), "redo"), "Done again.")
-
-    def _redoable(self):
-        """The ids of one's own undo records, oldest first, whose decisions stand no more, unless one has decided anything since."""
-        own, standing = [r for r in read_ledger(self.ledger) if r.get("user") == self.decided_by], set(self.decisions["id"])
-        decided = max((r["seq"] for r in own if r["op"] == "decide"), default=0)
-        decisions = {r["id"] for r in own if r["op"] == "decide"} - standing
-        return [r["id"] for r in own if r["op"] == "undo" and r["undoes"] in decisions and r["seq"] > decided]
+        return self._try(lambda: self._undo(redoable(self.ledger, self.decided_by), "redo"), "Done again.")
 
     def _undo(self, ids, word):
         if not ids:
@@ -289,10 +295,6 @@ class FixBench:
         self.message.value = f"<span role='status' style='{'color:#a40000;font-weight:600' if bad else 'color:#1a5e20'}'>{html.escape(words)}</span>"
 
     def _repr_mimebundle_(self, **_):
-        still = (f"<p><em>Fix bench, {html.escape(self.progress.value)}. Run the notebook to use it.</em> {self.left.value}</p>{queue_table(self.findings, self.site)}"
-                 f"{self.title.value}{self.sides.value}")
+        still = (f"<p><em>Fix bench, {html.escape(self.progress.value)}. Run the notebook to use it.</em> {self.left.value}</p>{queue_table(self.view, self.site)}"
+                 f"{self.title.value}{self.sides.value}{self.message.value}")
         return with_still(self.box, still, f"Fix bench: {self.progress.value}")
-
-
-def _each(column):
-    return [(value, value) for value in sorted(set(column.dropna().astype(str)) - {""})]

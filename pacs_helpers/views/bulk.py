@@ -12,7 +12,7 @@ from .decisions import ONE_EXAM, cautions_of, current_id, match_decision
 
 MOST, AT_ONCE, LEAD = 500, 100, 0.1
 DECISION = ("kind", "target", "old", "new")
-COLUMNS = ("rule", "finding_id", "code", "accession_number", *DECISION, "confidence", "evidence")
+COLUMNS = ("rule", "finding_id", "code", "accession_number", "patient", *DECISION, "confidence", "evidence")
 ALIKE = {"U09": "group cases: right as they are", "U15": "test and service images: nothing to match"}
 
 
@@ -27,10 +27,19 @@ def bulk_rules(findings, candidates, dept, site):
             decision = {name: "" for name in DECISION} | match_decision(finding, {} if finding["code"] in ALIKE else (mine or [{}])[0], dept, site)
         except TableError:
             continue                # such as studies of one exam under two patients: for a person, one by one
-        rows.append({**{name: finding.get(name, "") for name in COLUMNS}, **decision, "rule": rule_of(finding, decision, dept)})
+        rows.append({**{name: finding.get(name, "") for name in COLUMNS}, **decision, "patient": _patient_of(decision["target"], finding, dept), "rule": rule_of(finding, decision, dept)})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     shared = table[(table["rule"] != "") & table.duplicated("rule", keep=False)]
     return shared.sort_values(["rule", "finding_id"], kind="stable").reset_index(drop=True)
+
+
+def _patient_of(target, finding, dept):
+    """Name and ID of the patient whose images or report a decision is about, as they stand."""
+    for table, key in ((dept.studies, "study_instance_uid"), (dept.reports, "message_control_id")):
+        rows = table[table[key].isin([*target.split(), *finding[key].split()])]
+        if len(rows):
+            return ", ".join(v for v in (rows["patient_name"].iloc[0], rows["patient_id"].iloc[0]) if v)
+    return ""
 
 
 def rule_of(finding, decision, dept):
@@ -53,6 +62,12 @@ def rule_of(finding, decision, dept):
     return f"{what} {word} {f'the prefix {prefix}' if prefix.strip('0') else 'leading zeros'}"
 
 
+def head_of_rule(rows, findings):
+    """`(finding, decision)` of the first row of a rule, which stands for all; (None, None) of none."""
+    row = rows.iloc[0].to_dict() if len(rows) else None
+    return row and findings[findings["finding_id"] == row["finding_id"]].iloc[0].to_dict(), row
+
+
 def rows_of_rule(rules, rule, dept, site, instances=None):
     """`(rows of the rule to record, how many are left out because something stands against them)`, of the first 100: the rest comes with the next round."""
     rows = rules[rules["rule"] == rule].head(AT_ONCE)
@@ -62,8 +77,8 @@ def rows_of_rule(rules, rule, dept, site, instances=None):
 
 def bulk_table(rows):
     """An HTML table of all that a rule would record, every value escaped."""
-    lines = [(r["accession_number"], r["kind"], r["target"], r["old"], r["new"], f"{r['confidence']:.0%}") for r in rows.to_dict("records")]
-    table = plain_table(("Accession", "Record", "On", "Old", "New", "Confidence"), lines)
+    lines = [(r["accession_number"], r["patient"], r["kind"], r["target"], r["old"], r["new"], f"{r['confidence']:.0%}") for r in rows.to_dict("records")]
+    table = plain_table(("Accession", "Patient", "Record", "On", "Old", "New", "Confidence"), lines)
     return f"<div style='max-height:22rem;overflow:auto' tabindex='0' role='region' aria-label='What the rule would record'>{table}</div>"
 
 

@@ -5,7 +5,8 @@ import re
 
 from ..analyses.identities import merged_ids
 from ..analyses.proposals import propose_series
-from ..fixes.corrections import REASONS
+from ..fixes.corrections import REASONS, read_corrections
+from ..fixes.ledger import read_ledger
 from ..fixes.rehearsal import collisions_of, of_exam
 from ..tables import TableError
 from .comparison import sides_of
@@ -16,8 +17,8 @@ ACTIONS = {"accept": "Accept the candidate", "reject": "No partner here", "pass_
 INPUTS = {"patient_id": ("subject", "patient_id"), "link": ("subject", "accession"), "unlink": ("subject",), "split": ("subject", "series", "accession"),
           "merge": ("subject", "studies", "accession"), "merge_series": ("subject", "series", "studies"), "bulk": ("rule", "count")}
 OF_ACTION = {"reject": "NO_PARTNER", "pass_on": "NOT_HERE", "split": "TWO_EXAMS", "merge": "SPLIT_BY_DEVICE", "merge_series": "WRONG_PICK", "unlink": "WRONG_PICK"}
-OF_CODE = {"U05b": "ID_FORMAT", "U05c": "MERGED", "U05d": "IDENTITY_CONFIRMED", "U05e": "WRONG_PICK", "U07": "WRONG_PICK", "U08": "SPLIT_BY_DEVICE", "U09": "NO_ERROR", "U10": "SPLIT_BY_DEVICE",
-           "U15": "TEST"}
+OF_CODE = {"U05a": "TYPED_WRONG", "U05b": "ID_FORMAT", "U05c": "MERGED", "U05d": "IDENTITY_CONFIRMED", "U05e": "WRONG_PICK", "U07": "WRONG_PICK", "U08": "SPLIT_BY_DEVICE", "U09": "NO_ERROR",
+           "U10": "SPLIT_BY_DEVICE", "U15": "TEST"}
 ONE_EXAM = ("U08", "U10")
 _NOTHING = ("There is no safe proposal to accept here: nothing says what is right. Find out, and correct it by one of the other actions; "
             "if nothing is wrong, choose Ignore, and give the reason.")
@@ -25,14 +26,16 @@ SIDES = (("studies", "study_instance_uid"), ("reports", "message_control_id"))
 
 
 def reasons_for(action, finding, decision=None):
-    """`[(words, code)]` for the reason, the likely one first. A person still chooses it, unless the action is the reason."""
+    """`[(words, code)]` for the reason, the likely one first, `("", "")` where none is. A person still chooses it, unless the action is the reason."""
     code, about_report = finding["code"], finding["message_control_id"] and finding["code"] in ("U03", "U05e", "U06")
-    by_code = OF_CODE.get(code, "TYPED_WRONG")
+    by_code = OF_CODE.get(code, "TYPED_WRONG" if decision else "")
     likely = OF_ACTION.get(action) or ("REPORT_MISFILED" if about_report else by_code if action != "ignore" or code in ("U09", "U15") else "NO_ERROR")
     if decision and decision["kind"] == "dismiss" and action == "accept":
         likely = "TEST" if code == "U15" else "NO_ERROR"
+    if decision and decision["kind"] == "link" and not decision["old"].strip():
+        likely = ""                 # no number was typed at all
     codes = [likely] if action == "pass_on" else [likely, *(r for r in REASONS if r != likely)]
-    return [(f"{c}: {REASONS[c]}", c) for c in codes]
+    return [(f"{c}: {REASONS[c]}" if c else "", c) for c in codes]
 
 
 def subjects_of(finding, chosen, dept):
@@ -137,6 +140,8 @@ def _series(subject, given, dept):
 
 
 def _merge(subject, given, dept):
+    if not dept.studies["study_instance_uid"].eq(subject).any():
+        raise TableError("A report is no study: choose under About the study that stays, or move the report to an accession.")
     if not given["studies"]:
         raise TableError("Choose the studies that become part of the one above.")
     return _merged([subject, *given["studies"]], given["accession"].strip(), dept)
@@ -156,6 +161,14 @@ def _merge_series(subject, given, dept):
     if len(given["studies"]) != 1:
         raise TableError("Choose the one study that the series join.")
     return {"kind": "merge_series", "target": subject, "series": series, "old": subject, "new": given["studies"][0]}
+
+
+def redoable(ledger, user):
+    """The ids of the `user`'s own undo records, oldest first, whose decisions stand no more, unless they have decided anything since."""
+    own, standing = [r for r in read_ledger(ledger) if r.get("user") == user], set(read_corrections(ledger)["id"])
+    decided = max((r["seq"] for r in own if r["op"] == "decide"), default=0)
+    decisions = {r["id"] for r in own if r["op"] == "decide"} - standing
+    return [r["id"] for r in own if r["op"] == "undo" and r["undoes"] in decisions and r["seq"] > decided]
 
 
 def match_decision(finding, chosen, dept, site):

@@ -425,3 +425,48 @@ def test_the_still_view_shows_the_queue_and_the_finding_without_a_kernel(typo, t
     still = bench_of(typo, tmp_path)._repr_mimebundle_()
     assert "Run the notebook to use it" in still["text/html"] and "1 of 1 open" in still["text/plain"]
     assert "<th scope='col'" in still["text/html"] and "1. patient ID typo" in still["text/html"] and "≠ differs" in still["text/html"]
+
+
+@pytest.mark.parametrize("is_broken", [True, False])
+def test_on_a_ledger_that_is_broken_or_unreadable_nothing_can_be_decided_and_the_bench_says_so(typo, tmp_path, is_broken):
+    ledger = tmp_path / "corrections.jsonl"
+    if is_broken:
+        record_correction(ledger, kind="dismiss", target="U01", reason="NO_ERROR", decided_by="Sam")
+        ledger.write_bytes(ledger.read_bytes().replace(b"Sam", b"Pat"))
+    else:
+        ledger.mkdir()
+    bench = bench_of(typo, tmp_path)
+    assert "Nothing can be decided until the ledger is whole" in bench._repr_mimebundle_()["text/html"]
+    for button in (bench.back, bench.next, bench.record, bench.undo, bench.redo):
+        assert button.disabled
+        button.click()
+    for action in ("link", "bulk", "ignore"):
+        bench.action.value = action
+    bench.code.value = "U05a"
+    assert bench.record.disabled and bench.finding is None and "LOG_" in bench.message.value
+
+
+def test_a_rules_likely_reason_is_that_of_its_own_findings(tmp_path):
+    """The finding on screen is a wrong patient; the rule is about phantoms."""
+    phantoms = [study("", u, patient_id="PHANTOM", patient_name="PHANTOM^QC") for u in ("2.25.2", "2.25.3")]
+    bench = bench_of(department(orders=[order(procedure_name="CT HEAD")], studies=[study(), *phantoms], reports=[report(procedure_name="CT HEAD")]), tmp_path)
+    assert bench.finding["code"] == "U05e"
+    bench.action.value = "bulk"
+    assert bench.inputs["rule"].index == 0 and bench.reason.options[0] == ("", "")
+    bench.inputs["rule"].value = "U15 test and service images: nothing to match"
+    assert bench.reason.options[0] == ("choose; likely: TEST", "") and "PHANTOM^QC, PHANTOM" in bench.plan.value
+
+
+def test_a_report_is_not_merged_with_studies(typo, tmp_path):
+    dept = department(orders=[order()], studies=[study()], reports=[report("R1010", placer_order_number="P9")])
+    bench = bench_of(dept, tmp_path)
+    decide(bench, "merge", subject="VR1010", studies=("2.25.1",))
+    assert bench.decisions.empty and "A report is no study" in bench.plan.value
+
+
+def test_a_missing_number_was_not_typed_wrong(tmp_path):
+    """No word of a likely reason: nobody knows why there is none."""
+    bench = bench_of(department(orders=[order()], studies=[study("", study_instance_uid="2.25.1")]), tmp_path)
+    bench.action.value = "link"
+    bench.inputs["subject"].value, bench.inputs["accession"].value = "2.25.1", "R1001"
+    assert bench.planned["old"] == "" and bench.reason.options[0] == ("choose", "") and ("", "") not in bench.reason.options
