@@ -86,14 +86,7 @@ def _messages(decision, before, after, studies, reports, envelope):
     kind, new = decision["kind"], decision["new"]
     draft = "draft, MSH-11 is T"
     if reports:
-        last = {**reports[-1], "message_control_id": decision["target"]}
-        moved = after.reports[after.reports["message_control_id"].isin(decision["target"].split())].iloc[-1].to_dict()
-        number = last["accession_number"] if kind == "patient_id" else new
-        if kind == "patient_id" or last["accession_number"]:
-            yield "hl7", f"ORU^R01 that withdraws the report where it does not belong ({draft})", result_message(last, last["accession_number"], "", envelope, is_withdrawn=True)
-        if kind != "unlink":
-            text = result_message({**moved, "message_control_id": decision["target"]}, number, moved["study_instance_uid"], envelope, is_withdrawn=False)
-            yield "hl7", f"ORU^R01 at its right place, without its text ({draft})", text, f"put the OBX segments of message {decision['target']} in before it is sent"
+        yield from _report_messages(decision, after, reports, envelope, draft)
     if kind == "patient_id" and studies:
         yield from _identity_messages(decision, before, studies[0], envelope, draft)
     if kind in ("link", "split", "merge") and studies and new:
@@ -102,6 +95,26 @@ def _messages(decision, before, after, studies, reports, envelope):
         order = orders[-1] if orders else {**after.studies[after.studies["study_instance_uid"] == uid].iloc[0].to_dict(), "procedure_name": studies[0]["study_description"]}
         words = "ties the order to its study" if orders else "places the order that is missing"
         yield "hl7", f"{'OMI^O23' if envelope.field == 'IPC-1' else 'ORM^O01'} that {words} ({draft})", order_message(order, order["accession_number"], uid, envelope, control="XO" if orders else "NW")
+
+
+def _report_messages(decision, after, reports, envelope, draft):
+    """Each exam that a message reports is withdrawn, and placed where it belongs; those that stay are named."""
+    kind, new, field, exams = decision["kind"], decision["new"], decision["field"], {}
+    moves = [r for r in reports if r[field] in (decision["old"], *decision["old"].split(), new)]
+    for report in moves:
+        exams[envelope.site.clean_accession(report["accession_number"])] = {**report, "message_control_id": decision["target"]}
+    stay = sorted({r["accession_number"] for r in reports if r[field] not in {m[field] for m in moves}})
+    doubt = f"the message reports other exams too, which stay where they are: {', '.join(stay)}" if stay else ""
+    to = after.reports[after.reports["message_control_id"].isin(decision["target"].split())]
+    for nth, last in enumerate(exams.values()):
+        if last[field] != new and (kind == "patient_id" or last["accession_number"]):
+            yield "hl7", f"ORU^R01 that withdraws the report where it does not belong ({draft})", result_message(last, last["accession_number"], "", envelope, is_withdrawn=True, nth=nth), doubt
+        if kind == "unlink" or kind == "link" and nth + 1 < len(exams):
+            continue
+        number = last["accession_number"] if kind == "patient_id" else new
+        moved = {**to[to["accession_number"] == number].iloc[-1].to_dict(), "message_control_id": decision["target"]}
+        text = result_message(moved, number, moved["study_instance_uid"], envelope, is_withdrawn=False, nth=nth)
+        yield "hl7", f"ORU^R01 at its right place, without its text ({draft})", text, f"put the OBX segments of message {decision['target']} in before it is sent", doubt
 
 
 def _identity_messages(decision, before, study, envelope, draft):

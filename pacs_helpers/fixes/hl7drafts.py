@@ -52,8 +52,8 @@ def order_message(order, accession, study_uid, envelope, *, control):
     return _message("OMI^O23^OMI_O23" if is_imaging else "ORM^O01^ORM_O01", envelope, 2, [*_patient(order), *_segments(cells), *told])
 
 
-def result_message(report, accession, study_uid, envelope, *, is_withdrawn):
-    """ORU^R01: the skeleton of a report at its right place, or the withdrawal (OBX-11 W) of one from where it never belonged."""
+def result_message(report, accession, study_uid, envelope, *, is_withdrawn, nth=0):
+    """ORU^R01: the skeleton of a report at its right place, or the withdrawal (OBX-11 W) of one from where it never belonged. `nth` exam of the correction."""
     cells = _order_cells(report, accession, envelope) | {("ORC", 1): "RE", ("OBR", 7): _stamp(report["observed_at"], envelope.site),
                                                          ("OBR", 25): "C" if is_withdrawn else escaped(report["result_status"])}
     which = f"message{'s' if ' ' in report['message_control_id'] else ''} {report['message_control_id']}"
@@ -61,7 +61,7 @@ def result_message(report, accession, study_uid, envelope, *, is_withdrawn):
     found = [_segment("OBX", {1: "1", 2: "HD", 3: DICOM_STUDY, 5: escaped(study_uid), 11: "O"})] if study_uid and not is_withdrawn else []
     found += [_segment("OBX", {1: "1", 2: "TX", 3: "^" + words.split(":")[0], 11: "W"})] if is_withdrawn else []
     note = _segment("NTE", {1: "1", 2: "L", 3: escaped(f"{words} ({which})" if is_withdrawn else words)})
-    return _message("ORU^R01^ORU_R01", envelope, 3 + is_withdrawn, [*_patient(report), *_segments(cells), *found, note])
+    return _message("ORU^R01^ORU_R01", envelope, 3 + is_withdrawn + 2 * nth, [*_patient(report), *_segments(cells), *found, note])
 
 
 def _message(kind, envelope, number, segments):

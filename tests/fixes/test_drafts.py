@@ -111,6 +111,26 @@ def test_a_report_is_withdrawn_where_it_was_and_drafted_where_it_belongs_without
     assert "V1 V2" in str(other["NTE"][0][3])
 
 
+def test_a_message_about_several_exams_is_withdrawn_and_placed_for_each_of_them(ledger, tmp_path):
+    decide(ledger, kind="patient_id", target="V1", old="TEST200777", new="TEST100231", reason="REPORT_MISFILED")
+    both = [report(number, message_control_id="V1", study_instance_uid=uid, **OTHER) for number, uid in (("R1001", "1.2.840.99999.1.2.3"), ("R1002", "1.2.840.99999.1.2.4"))]
+    rows = read_back(department(orders=[order(), order("R1002")], reports=both), ledger, tmp_path / "drafts")
+    assert rows[["obr_18", "patient_id", "result_status", "study_instance_uid"]].values.tolist() == [
+        ["R1001", "TEST200777", "C", ""], ["R1001", "TEST100231", "F", "1.2.840.99999.1.2.3"], ["R1002", "TEST200777", "C", ""], ["R1002", "TEST100231", "F", "1.2.840.99999.1.2.4"]]
+    assert rows["message_control_id"].nunique() == 4
+    assert not any("stay" in d["warning"] for d in drafted(department(orders=[order()], reports=both), ledger, "hl7"))
+
+
+def test_a_message_of_which_one_exam_moves_names_those_that_stay(ledger, tmp_path):
+    decide(ledger, target="V1", old="R9", new="R1001", reason="REPORT_MISFILED")
+    dept = department(orders=[order()], reports=[report("R9", message_control_id="V1"), report("R1002", message_control_id="V1"), report("R1003", message_control_id="V1")])
+    assert read_back(dept, ledger, tmp_path / "drafts")["obr_18"].tolist() == ["R9", "R1001"]
+    assert ["which stay where they are: R1002, R1003" in d["warning"] for d in drafted(dept, ledger, "hl7")] == [True, True]
+    joined = department(orders=[order()], reports=[report("R9", message_control_id="V1"), report("R1001", message_control_id="V1")])
+    assert [hl7.parse(d["text"])["OBR"][0][18][0] for d in drafted(joined, ledger, "hl7")] == ["R9", "R1001"]
+    assert [str(hl7.parse(d["text"])["OBR"][0][25]) for d in drafted(joined, ledger, "hl7")] == ["C", "F"], "what stood there already is not withdrawn"
+
+
 def test_a_report_taken_off_an_exam_is_only_withdrawn(ledger, tmp_path):
     decide(ledger, kind="unlink", target="V1", old="R1001", new="", reason="REPORT_MISFILED")
     rows = read_back(department(studies=[study()], reports=[report(message_control_id="V1")]), ledger, tmp_path / "drafts")
