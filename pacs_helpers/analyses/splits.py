@@ -7,13 +7,14 @@ import pandas as pd
 
 from ..schemas import COUNT, INSTANT, MEASURE, TEXT
 from ..tables import conform
-from .anatomy import regions_adjoin, regions_of
+from .anatomy import regions_adjoin, regions_of, side_of
 from .identity import is_not_a_patient, is_temporary, same_person
 from .links import link_exams
 from .wrongpatients import contradictions, made_at, other_demographics
 
 GAP_MINUTES, ONE_EXAM = 30, pd.Timedelta(days=1)
 SH_LENGTH = 16
+PLAIN_XRAY = ("CR", "DX", "RG", "XR")
 SHAPES = ("split", "group case", "linked report", "several exams in a row")
 CASES = {
     "shape": (SHAPES, "only a split is an error"), "accession_number": (TEXT, "of its studies, orders and reports, space-separated"),
@@ -29,20 +30,37 @@ def find_splits(links, site):
 
     Same patient and station, different or empty accession numbers, acquisitions overlapping or less than 30 minutes apart, and a shared
     frame of reference (0020,0052), an overlap, or adjoining body regions. Exams that each have their own report message are two exams,
-    whatever else was made between or after them.
+    whatever else was made between or after them; so are, under two numbers in two frames, plain X-rays and the two sides. An ID that
+    everybody unknown gets (temporary, no digit) needs a frame or an overlap.
     """
     parts = (part for visit in find_visits(links) for part in _parts(visit, links))
     return [found for part in parts if (found := _judge(part, links, site))]
 
 
 def find_visits(links):
-    """Positions of two or more studies of one patient on one station, each less than 30 minutes after those before it; phantoms have no visits."""
+    """Positions of two or more studies of one patient on one station, each less than 30 minutes after those before it; phantoms have no visits.
+
+    Another birth date or sex is another patient whatever the ID says, and so is another name where one is temporary.
+    """
     by_station, started = defaultdict(list), links.studies.column("started_at")
     for s, (pid, station, at) in enumerate(zip(links.studies.column("patient_id"), links.studies.column("station_name"), started)):
         if station and pid and not np.isnat(at):
             by_station[station, links.merged.get(pid, pid)].append(s)
-    return [chain for members in by_station.values() if len(members) > 1 and not is_not_a_patient(links.studies[members[0]])
-            for chain in _chains(sorted(members, key=lambda s: (links.studies[s]["started_at"], links.studies[s]["study_instance_uid"])), links)]
+    return [visit for members in by_station.values() if len(members) > 1 and not is_not_a_patient(links.studies[members[0]])
+            for chain in _chains(sorted(members, key=lambda s: (links.studies[s]["started_at"], links.studies[s]["study_instance_uid"])), links)
+            for one in _people(chain, links) for visit in _chains(one, links)]
+
+
+def _people(chain, links):
+    people = []
+    for s in chain:
+        mine = next((p for p in people if all(_may_be_one(links.studies[t], links.studies[s]) for t in p)), None)
+        people = [p for p in people if p is not mine] + [[*(mine or []), s]]
+    return people
+
+
+def _may_be_one(one, other):
+    return not other_demographics(one, other) and (one["patient_name"] == other["patient_name"] or not (is_temporary(one) or is_temporary(other)))
 
 
 def _end(study):
@@ -76,7 +94,17 @@ def _belong(first, second, is_next, links):
     if all(messages) and not messages[0] & messages[1]:
         return False
     pair = [links.studies[s] for s in (first, second)]
-    return _share_a_frame(pair) or _overlap(pair) or is_next and _adjoin(pair)
+    numbers = [links.clean(t["accession_number"]) for t in pair]
+    is_told_apart = not numbers[0] or numbers[0] != numbers[1]
+    if _share_a_frame(pair) or is_told_apart and (_sides_differ(pair) or any(t["modality"] in PLAIN_XRAY for t in pair)):
+        return _share_a_frame(pair)
+    is_anybody = is_temporary(pair[0]) and not any(c.isdigit() for c in pair[0]["patient_id"])
+    return _overlap(pair) or is_next and not is_anybody and _adjoin(pair)
+
+
+def _sides_differ(pair):
+    sides = [side_of(t["laterality"]) or side_of(f"{t['body_part_examined']} {t['study_description']}") for t in pair]
+    return all(sides) and sides[0] != sides[1]
 
 
 def _share_a_frame(studies):
@@ -88,8 +116,12 @@ def _overlap(studies):
     return any(b["started_at"] < _end(a) for a, b in zip(studies, studies[1:]))
 
 
+def _regions(studies):
+    return [regions_of(t["body_part_examined"] or t["study_description"], t["modality"]) for t in studies]
+
+
 def _adjoin(studies):
-    regions = [regions_of(t["body_part_examined"] or t["study_description"], t["modality"]) for t in studies]
+    regions = _regions(studies)
     return all(a and b and regions_adjoin(a, b) for a, b in zip(regions, regions[1:]))
 
 
@@ -97,7 +129,8 @@ def _judge(part, links, site):
     studies = [links.studies[s] for s in part]
     if len({site.clean_accession(t["accession_number"]) for t in studies}) < 2:
         return None
-    signs = {"the same frame of reference": _share_a_frame(studies), "overlapping acquisitions": _overlap(studies), "adjoining body regions": _adjoin(studies)}
+    near = "adjoining body regions" if len(set(_regions(studies))) > 1 else "the same body region"
+    signs = {"the same frame of reference": _share_a_frame(studies), "overlapping acquisitions": _overlap(studies), near: _adjoin(studies)}
     return part, _confidence(studies), " and ".join(why for why, is_so in signs.items() if is_so)
 
 
@@ -140,9 +173,7 @@ def longer_numbers(number, links):
 
 
 def _are_one(one, other, links):
-    """As same_person, but a temporary ID makes one person of nobody whose name or sex differs."""
-    is_doubtful = is_temporary(one) and (one["patient_name"] != other["patient_name"] or other_demographics(one, other))
-    return same_person(one, other, links.merged, links.known) and not is_doubtful
+    return same_person(one, other, links.merged, links.known) and (_may_be_one(one, other) or not is_temporary(one))
 
 
 def _is_other_exam(s, links):
@@ -166,7 +197,7 @@ def describe_splits(dept, *, site):
     """One row per case, in order of time: its shape, accession numbers, studies, where and when, counts, and the evidence in words.
 
     `split`: the scanner made several studies of one visit, under one accession number or several. `group case`: one study for several orders, by its Request Attributes, not an
-    error. `linked report`: one report for several accession numbers that are neither. `several exams in a row`: studies less than 30
+    error. `linked report`: one report for several accession numbers of one patient that are neither. `several exams in a row`: studies less than 30
     minutes apart on one station that nothing holds together; they stay as they are.
     """
     links = link_exams(dept, site)
@@ -177,7 +208,7 @@ def describe_splits(dept, *, site):
         answered[numbers].update(links.of_report[r][1])
     for numbers, hit in answered.items():
         part = sorted(hit, key=lambda s: str(links.studies[s]["started_at"]))
-        if len(numbers - {""}) > 1 and part and not hit <= whole.get(part[0], set()):
+        if len(numbers - {""}) > 1 and part and _is_one_patient(part, links) and not hit <= whole.get(part[0], set()):
             cases.append(("linked report", part))
             whole |= dict.fromkeys(part, hit)
     for visit in find_visits(links):
@@ -185,6 +216,11 @@ def describe_splits(dept, *, site):
             cases.append(("several exams in a row", visit))
     table = conform([_case(shape, part, links, answers, site) for shape, part in cases], CASES)
     return table.sort_values(["started_at", "shape", "accession_number"], kind="stable").reset_index(drop=True)
+
+
+def _is_one_patient(part, links):
+    named = [links.studies[s] for s in part if links.studies[s]["patient_id"]]
+    return all(_are_one(named[0], t, links) for t in named[1:])
 
 
 def find_cases(links):
@@ -234,9 +270,15 @@ def _how_made(shape, studies, n_numbers):
     frames = [set(t["frame_of_reference_uids"].split()) for t in studies]
     frame = ("one frame of reference" if set.intersection(*frames) else "some share a frame of reference" if _share_a_frame(studies)
              else "each its own frame of reference" if all(frames) else "frame of reference not given")
-    parts = [t["body_part_examined"] or t["study_description"] for t in studies]
-    return [f"{len(studies)} studies", frame, _how_far_apart(studies),
-            f"{', '.join(p or '?' for p in parts)}: {'adjoining' if _adjoin(studies) else 'not adjoining' if all(parts) else 'not all body parts given'}"]
+    return [f"{len(studies)} studies", frame, _how_far_apart(studies), _which_parts(studies)]
+
+
+def _which_parts(studies):
+    parts, regions = [t["body_part_examined"] or t["study_description"] for t in studies], _regions(studies)
+    names, apart = ", ".join(p or "?" for p in parts), [f"{a} and {b}" for a, b, one, other in zip(parts, parts[1:], regions, regions[1:]) if not regions_adjoin(one, other)]
+    if not all(regions):
+        return f"{names}: {'not all of these body parts are known' if all(parts) else 'not all body parts given'}"
+    return f"{names}: {', '.join(apart)} do not adjoin" if apart else f"each {parts[0]}" if len(set(parts)) == 1 else f"{names}: adjoining"
 
 
 def _how_far_apart(studies):

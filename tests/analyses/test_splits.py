@@ -57,7 +57,7 @@ def test_a_visit_in_three_studies_with_one_report_is_a_split_with_its_evidence()
     row = one_row(department(orders=orders("R1", "R2", "R3"), studies=head_abdomen_pelvis(), reports=one_message("R1", "R2", "R3")))
     assert (row["shape"], row["accession_number"], row["study_instance_uid"]) == ("split", "R1 R2 R3", "2.25.1 2.25.2 2.25.3")
     assert row[["n_studies", "n_orders", "n_reports", "confidence"]].tolist() == [3, 3, 1, 0.9]
-    assert row["evidence"] == "3 studies; one frame of reference; 2 to 8 min apart; HEAD, ABDOMEN, PELVIS: not adjoining; one report for all."
+    assert row["evidence"] == "3 studies; one frame of reference; 2 to 8 min apart; HEAD, ABDOMEN, PELVIS: HEAD and ABDOMEN do not adjoin; one report for all."
 
 
 def test_a_scanner_that_starts_anew_under_the_same_number_made_a_split_of_one_order():
@@ -99,7 +99,7 @@ def test_the_same_two_without_the_second_report_may_be_a_split_and_say_how_sure(
 
 def test_parts_of_the_body_that_do_not_adjoin_hold_nothing_together():
     row = one_row(genuine({"body_part_examined": "ANKLE"}, reports=()))
-    assert row["shape"] == "several exams in a row" and row["evidence"].endswith("CHEST, ANKLE: not adjoining; no report.")
+    assert row["shape"] == "several exams in a row" and row["evidence"].endswith("CHEST, ANKLE: CHEST and ANKLE do not adjoin; no report.")
 
 
 def test_acquisitions_that_overlap_are_one_visit_whatever_their_body_parts():
@@ -117,6 +117,41 @@ def test_adjoining_parts_with_another_exam_between_them_are_not_held_together():
 @pytest.mark.parametrize("other", [{"station_name": "CT2_DEMO"}, {"patient_id": "TEST200777"}, {"started_at": f"{DAY}09:35Z", "ended_at": f"{DAY}09:40Z"}])
 def test_another_station_or_patient_or_half_an_hour_is_no_case_at_all(other):
     assert describe_splits(genuine(other, reports=()), site=SITE).empty
+
+
+@pytest.mark.parametrize("more", [{"patient_name": "DOE^JANE"}, {"patient_sex": "M"}, {}])
+def test_an_id_that_every_unknown_person_gets_joins_no_two_exams(more):
+    unknown = {"patient_id": "TRAUMA", "patient_name": "DOE^JOHN", "patient_birth_date": ""}
+    studies = [part(1, "09:00", "09:05", "CHEST", frame="2.25.97", **unknown), part(2, "09:15", "09:20", "ABDOMEN", frame="2.25.98", **{**unknown, **more})]
+    dept = department(orders=orders("R1", "R2", **unknown), studies=studies)
+    assert find_splits(link_exams(dept, SITE), SITE) == [] and describe_splits(dept, site=SITE).empty == bool(more)
+    numbered = dept._replace(studies=dept.studies.assign(patient_id="TRAUMA7"))
+    assert len(find_splits(link_exams(numbered, SITE), SITE)) == (0 if more else 1)
+
+
+def test_one_id_with_two_birth_dates_is_no_visit():
+    assert describe_splits(genuine({"patient_birth_date": "19710923"}, reports=()), site=SITE).empty
+
+
+@pytest.mark.parametrize(("modality", "first", "second"), [("CR", "HAND", "WRIST"), ("DX", "CHEST", "CHEST"), ("MR", "KNEE LEFT", "KNEE RIGHT")])
+def test_plain_x_rays_and_the_two_sides_are_exams_of_their_own(modality, first, second):
+    studies = [part(1, "09:00", "09:05", first, frame="", modality=modality), part(2, "09:04", "09:08", second, frame="", modality=modality)]
+    dept = department(orders=orders("R1", "R2"), studies=studies, reports=[report("R1")])
+    assert find_splits(link_exams(dept, SITE), SITE) == [] and one_row(dept)["shape"] == "several exams in a row"
+
+
+def test_two_sides_in_one_frame_of_reference_are_still_a_split():
+    studies = [part(1, "09:00", "09:05", "KNEE", laterality="L"), part(2, "09:06", "09:08", "KNEE", laterality="R")]
+    assert one_row(department(studies=studies))["shape"] == "split"
+
+
+def test_two_studies_of_one_part_are_said_to_be_of_it_each():
+    assert "; each CHEST; " in one_row(genuine({"body_part_examined": "CHEST"}))["evidence"]
+
+
+def test_a_report_about_two_patients_is_no_linked_report():
+    exams = [part(1, "09:00", "09:05", "HEAD"), part(2, "14:00", "14:05", "ABDOMEN", **OTHER)]
+    assert describe_splits(department(orders=[order("R1"), order("R2", **OTHER)], studies=exams, reports=one_message("R1", "R2")), site=SITE).empty
 
 
 def test_phantoms_make_no_visits():
