@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,9 @@ from .rewriting import find_differences, rewrite
 
 PLAN_FILE, MANIFEST = "plan.json", "manifest.csv"
 SPACE = 1.2
+_PACKAGE = Path(__file__).resolve().parents[1]
+_OWN = _PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").exists() else _PACKAGE
+_NOT_SHARED = {"my", "out", "exports"}      # what .gitignore keeps out of the workbook's history
 _LISTED = ("output_name", "output_sha256", "source_sha256", "sop_instance_uid", "series_instance_uid", "study_instance_uid", "uid_policy", "decisions")
 
 
@@ -40,14 +44,15 @@ def write_corrected_copies(instances, ledger, folder, *, dept, confirm):
     """Copies(copies, account, strays): the plan of `plan_copies` with the `state` of each file, one line, and half files of others in the folder.
 
     `confirm` is the number of copies that the plan names: looking at it comes first. Killed or stopped at any moment (CopiesStopped, LedgerError),
-    the same call goes on and gives the same bytes; once all are there it says "0 to do". The folder must be empty or hold this run, and be
-    neither inside a folder of sources nor around one. Each copy keeps the old values in its Original Attributes Sequence (0400,0561).
+    the same call goes on and gives the same bytes; once all are there it says "0 to do". The folder must be empty or hold this run: no link,
+    not inside the folder that holds all sources nor around one of sources, and not among the workbook's own files. Each copy keeps the old
+    values in its Original Attributes Sequence (0400,0561).
     """
     plan = make_plan(instances, ledger, dept)
-    todo, folder = [row for row in plan if not row["problem"]], Path(folder)
+    todo = [row for row in plan if not row["problem"]]
     if confirm is True or confirm != len(todo):
         raise TableError(f"confirm: the plan makes {len(todo)} copies; look at plan_copies(...) and then give confirm={len(todo)}.")
-    _refuse_unsafe(folder, instances["source_file"].unique())
+    folder = _folder_of(folder, instances["source_file"].unique())
     strays = _look_around(folder, todo)
     try:
         if todo:
@@ -64,12 +69,35 @@ def write_corrected_copies(instances, ledger, folder, *, dept, confirm):
     return Copies(table, f"{len(todo):,} copies: {told}; {len(plan) - len(todo):,} files refused; {len(todo) - sum(counts.values()):,} to do", strays)
 
 
-def _refuse_unsafe(folder, sources):
-    here = _above(folder)
-    for parent in {os.path.dirname(os.path.abspath(file)) for file in sources}:
+def _folder_of(folder, sources):
+    """The folder as a Path; TableError where it cannot be one, or where copies would be taken for sources or for a part of the workbook."""
+    name = os.fspath(folder) if isinstance(folder, (str, os.PathLike)) else ""
+    if not name.strip() or name.startswith("~") or "://" in name:
+        raise TableError("folder: the path of a folder is needed, written out: not empty, no '~', no address.")
+    try:
+        mode = os.lstat(name.rstrip("/")).st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFDIR
+    except (OSError, ValueError) as error:
+        raise TableError(f"folder: no folder can have this name ({getattr(error, 'strerror', error)}); choose another.") from None
+    if not stat.S_ISDIR(mode):
+        raise TableError(f"folder: this is a {'link' if stat.S_ISLNK(mode) else 'file'}; choose a folder that is new or empty.")
+    real = Path(os.path.realpath(name))
+    if real.is_relative_to(_OWN) and not _NOT_SHARED & {*real.relative_to(_OWN).parts}:
+        raise TableError("folder: it lies among the workbook's own files, which may be shared; choose one under my/, or elsewhere.")
+    _refuse_sources(name, sources)
+    return Path(name)
+
+
+def _refuse_sources(folder, sources):
+    here, parents = _above(folder), {os.path.realpath(parent) for parent in {os.path.dirname(os.path.abspath(file)) for file in sources}}
+    with suppress(ValueError):              # none, or on several disks
+        root = os.path.commonpath(parents)
+        parents |= {root} - {os.path.dirname(root)}
+    for parent in parents:
         around = _above(parent)
         if around and here and (around[0] in here or os.path.exists(folder) and here[0] in around):
-            raise TableError("folder: it lies inside a folder of sources, or around one; choose another, so that no copy is taken for a source.")
+            raise TableError("folder: it lies inside a folder of sources or the one that holds them all, or around one; choose another, so that no copy is taken for a source.")
 
 
 def _above(path):
@@ -90,7 +118,7 @@ def _look_around(folder, todo):
     own = names | {_part_of(name) for name in names} | {PLAN_FILE + ".lock"}
     others = sorted(set(os.listdir(folder)) - own) if folder.is_dir() else []
     foreign = [name for name in others if not name.endswith(".part")]
-    if foreign or folder.exists() and not folder.is_dir():
+    if foreign:
         raise TableError(f"folder: it holds {len(foreign)} things that this run does not make; choose an empty folder.")
     return tuple(others)
 

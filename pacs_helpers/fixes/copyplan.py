@@ -7,8 +7,9 @@ from itertools import combinations
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 
+from ..department import Department
 from ..readers.headers import read_files
-from ..tables import TEXT, conform, require_columns
+from ..tables import TEXT, TableError, conform, require_columns
 from .applied import find_stale, known_person
 from .corrections import made_uid, read_corrections, split_study_uid
 from .rewriting import ORIGINAL, Refused, read_texts, rewrite
@@ -39,6 +40,8 @@ def plan_copies(instances, ledger, *, dept):
 def make_plan(instances, ledger, dept):
     """The rows of plan_copies as dicts, each also with the arguments of `rewrite` and the size of the copy."""
     require_columns(instances, (*_SEEN, *_PERSON, "source_file", "problems"), "instances")
+    if not isinstance(dept, Department):
+        raise TableError(f"dept: what build_department returns is needed, not {type(dept).__name__}.")
     decisions = read_corrections(ledger)
     standing = decisions[~decisions["seq"].isin(find_stale(dept, ledger)["seq"]) & (decisions["kind"] != "dismiss")].to_dict("records")
     rows = _rows(instances, standing)

@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 from collections import namedtuple
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -21,6 +22,7 @@ from pacs_helpers.tables import TableError
 from ..small_department import OTHER, PERSON, SITE, order
 from .images import SYNTAXES, decide, image, item, kind_of_image, loaded, save
 
+ROOT = Path(__file__).resolve().parents[2]
 HISTORY, REQUESTS = 0x04000561, 0x00400275
 
 
@@ -330,6 +332,42 @@ def test_the_sources_folder_one_inside_it_one_around_it_and_a_link_to_it_are_ref
         with pytest.raises(TableError, match="folder: "):
             into(source, ledger, folder, found)
     assert [p.name for p in (source / "deep").iterdir()] == ["a.dcm"]
+
+
+def test_a_folder_beside_the_sources_under_the_one_that_holds_them_all_is_refused(source, ledger):
+    """The next reading of that folder would find the copies, and the finding would be gone though no archive was touched."""
+    save(source / "CT1" / "a.dcm", image())
+    save(source / "CT2" / "b.dcm", image(study="2.25.2", instance="2.25.211"))
+    decide(ledger)
+    for folder in (source / "copies", source / "deep" / "copies"):
+        with pytest.raises(TableError, match="the one that holds them all"):
+            into(source, ledger, folder)
+    assert {p.name for p in source.iterdir()} == {"CT1", "CT2"}
+
+
+@pytest.mark.parametrize(("folder", "words"), [
+    ("~/copies", "written out"), (" ", "written out"), ("", "written out"), (None, "written out"), ("http://demo.example/y", "no address"), ("x" * 300, "no folder can have this name"),
+    ("a\0b", "no folder can have this name"), (os.devnull, "this is a file"), (os.path.join(os.devnull, "x"), "no folder can have this name"), ("letter.txt", "this is a file"),
+    ("link", "this is a link"), ("link/", "this is a link"), (ROOT / "pacs_helpers" / "copies", "the workbook's own files"), (ROOT / "copies", "the workbook's own files"),
+], ids=lambda v: repr(v)[:30])
+def test_an_odd_place_for_copies_is_refused_in_plain_words(source, ledger, tmp_path, monkeypatch, folder, words):
+    save(source / "a.dcm", image())
+    decide(ledger)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "letter.txt").write_text("dear")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(TableError, match=f"^folder: .*{words}"):
+        into(source, ledger, folder)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_without_a_department_no_plan_is_made(source, ledger):
+    save(source / "a.dcm", image())
+    decide(ledger)
+    with pytest.raises(TableError, match="dept: .* not NoneType"):
+        plan_copies(loaded(source).instances, ledger, dept=None)
 
 
 def test_a_folder_with_other_things_in_it_is_refused_and_nothing_there_is_replaced(source, ledger, out):
