@@ -1,7 +1,7 @@
 """PACS workbook: DICOM headers, DICOM network logs and HL7 v2 logs as tables, findings and fixes."""
 
 from .acknowledgments import pair_acknowledgments
-from .analyses.identities import trace_identities
+from .analyses.identitysteps import trace_identities
 from .analyses.links import link_exams, links_table, summarize_matching
 from .analyses.lookalikes import list_lookalikes
 from .analyses.matching import find_mismatches, rank_candidates

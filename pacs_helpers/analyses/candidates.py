@@ -35,6 +35,8 @@ def score_candidates(links, kind, positions):
     levels = compare_pairs(items, links.studies, pairs, links, habits, np.array(taken, dtype=np.int8))
     table = learn_weights(*_lessons(items, certain, levels, links, habits))
     scores = _chances(log_likelihoods(levels, table), mine, len(others), links)
+    # What several ask for can be the partner of one only.
+    scores = scores / np.maximum(1, np.bincount(theirs, scores, len(others))[theirs]) if len(scores) else scores
     hours, found = hours_apart(items, links.studies, pairs), defaultdict(list)
     for k in np.lexsort((theirs, -scores, mine)).tolist():
         if scores[k] >= LEAST_SCORE and len(found[int(mine[k])]) < MOST:
@@ -63,7 +65,7 @@ def _lessons(items, certain, near, links, habits):
 def _chances(logs, asked, n, links):
     """The chance of each pair, among all pairs that ask for the same partner and the case that the partner is not here."""
     exams_each = max(1.0, len(links.studies) / max(1, len(links.orders_by_patient)))        # one at least: an archive holds exams of before the feed
-    other_exams = min(1.0, exams_each / max(1, n))
+    other_exams = min(0.5, exams_each / max(1, n))
     against = other_exams * np.exp(logs[:, SAME_PERSON]) + (1 - other_exams) * np.exp(logs[:, STRANGERS])
     odds = IN_POOL / max(1, n) * np.exp(logs[:, SAME_EXAM]) / against
     return odds / (1 - IN_POOL + np.bincount(asked, odds, asked.max() + 1 if len(asked) else 0)[asked])

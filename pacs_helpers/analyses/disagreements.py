@@ -4,8 +4,8 @@ from collections import defaultdict
 
 import pandas as pd
 
-from .identities import Merges, compare_ids, told
-from .identity import MAX_TYPO, edits, is_not_a_patient, plain_id, same_birth_date, same_name
+from .identities import Merges, compare_ids, current_id, told
+from .identity import MAX_TYPO, edits, is_not_a_patient, is_stranger, plain_id, same_birth_date, same_name
 from .imagefaults import homes, is_foreign
 from .unmatched import describe_finding
 from .wrongpatients import CLEAN, contradictions, made_at, other_demographics, other_room, other_time
@@ -47,11 +47,20 @@ def _study_identity(s, study, links, namesakes, foreign):
     # The number that images from elsewhere bring is not ours, though it may look like one that was merged here.
     found = compare_ids(study, partner, Merges() if foreign else links.merged, links.known)
     if not found:
-        return None
+        return _strangers_order(s, study, links)
     case, confidence, evidence = found
     accession = study["accession_number"] or (partner or {}).get("accession_number", "")
     return describe_finding(case[:4], accession=accession, studies=[study], found_at=study["study_at"], owner=_OWNERS[case], confidence=confidence,
                             evidence=evidence, correction=_FIXES[case])
+
+
+def _strangers_order(s, study, links):
+    """U05e of an order of somebody else that names these images by their UID or number, though they have an order of their own patient."""
+    orders = [links.orders[o] for o in links.orders_of.get(s, [])] if len(links.orders_of.get(s, [])) > 1 else []
+    other = next((o for o in orders if current_id(o, links.merged) != current_id(study, links.merged) and is_stranger(o, study)), None)
+    return other and describe_finding(
+        "U05e", accession=other["accession_number"], studies=[study], found_at=study["study_at"], owner=_OWNERS["U05e"], confidence=0.9,
+        evidence=f"order {other['accession_number']} of patient {other['patient_id']} names the Study UID or number of these images, which are of {study['patient_id']}", correction=_FIXES["U05e"])
 
 
 def _namesake(study, links, namesakes):
@@ -109,18 +118,22 @@ def meant_order(s, links):
 
 
 def _report_identity(links):
-    wrong, ordered_for = defaultdict(list), links.orders.column("patient_id")
-    said = zip(*(links.reports.column(c) for c in ("patient_id", "accession_number", "is_duplicate")))
-    for r, (pid, accession, is_duplicate) in enumerate(said):
+    wrong, ordered_for, named = defaultdict(list), links.orders.column("patient_id"), links.orders.column("patient_name")
+    said = zip(*(links.reports.column(c) for c in ("patient_id", "patient_name", "accession_number", "is_duplicate")))
+    for r, (pid, name, accession, is_duplicate) in enumerate(said):
         hits = links.of_report[r][1]
         orders = [*links.orders_by_accession.get(links.clean(accession), ()), *(o for s in hits for o in links.orders_of.get(s, ()))]
-        if orders and pid and not is_duplicate and not any(ordered_for[o] == pid for o in orders):
-            one, other = (links.merged.get(p, p) for p in (pid, ordered_for[orders[0]]))
-            if other and one != other:
-                wrong[links.orders[orders[0]]["accession_number"], one, other].append((links.reports[r], hits))
+        if orders and pid and not is_duplicate and not any(ordered_for[o] == pid and (named[o] == name or not is_stranger(links.orders[o], links.reports[r])) for o in orders):
+            own = next((o for o in orders if ordered_for[o] == pid), orders[0])
+            one, other = current_id(links.reports[r], links.merged), current_id(links.orders[own], links.merged)
+            if other and (one != other or ordered_for[own] == pid):
+                wrong[links.orders[own]["accession_number"], one, other].append((links.reports[r], hits))
     for (accession, one, other), rows in wrong.items():
         reports, studies = [t for t, _ in rows], [links.studies[s] for s in sorted({s for _, hits in rows for s in hits})]
+        order = next(iter(links.orders[o] for o in links.orders_by_accession.get(links.clean(accession), ())), None)
         code, words, owner = _how_reports_differ(one, other, links)
+        if code != "U05e" and order and is_stranger(reports[0], order):
+            code, words, owner = "U05e", "name and birth date or sex are another person's", "radiologist"
         heard = min((t["message_at"] for t in reports if pd.notna(t["message_at"])), default=pd.NaT)
         yield describe_finding(code, accession=accession, studies=studies, messages=reports, found_at=heard, owner=owner, confidence=0.9 if code != "U05a" else 0.7,
                                evidence=f"the report says patient {one}, the exam of accession {accession} belongs to {other}: {words}",

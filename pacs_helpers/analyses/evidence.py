@@ -59,6 +59,8 @@ def _compare_numbers(one, other, steps):
 def _compare_ids(one, other):
     if not one or not other:
         return NOT_TOLD
+    if ("^" in one) != ("^" in other) and one.partition("^")[0] == other.partition("^")[0]:
+        return NOT_TOLD         # a number of two issuers, and a record that does not say which
     plain = plain_id(one), plain_id(other)
     return 0 if one == other else 1 if plain[0] == plain[1] else 2 + _compare_numbers(*plain, (0.5, 1, 2))
 

@@ -1,22 +1,15 @@
 """Who an identity is today: merges, changed IDs, merges taken back and temporary names, followed through the feed in order of time."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from itertools import combinations
 
 import pandas as pd
 
-from ..schemas import COUNT, FLAG, INSTANT, TEXT
-from ..tables import TableError, conform
-from .identity import MAX_TYPO, edits, have_temporary_names, is_temporary, is_temporary_name, plain_id, same_birth_date, same_name
+from ..tables import TableError
+from .identity import MAX_TYPO, edits, have_temporary_names, is_stranger, is_temporary, is_temporary_name, plain_id, same_birth_date, same_name
 
 UNLINK = "A37"
 MOVES = ("A43", "A44", "A45", "A50", "A51")      # an account or visit goes from the patient of MRG-1 to that of PID-3: both live on
-STEPS = {
-    "at": (INSTANT, "EVN-2, else MSH-7"), "trigger_event": (TEXT, "A40, A47, A37, A08 ..."), "issuer_of_patient_id": (TEXT, "PID-3.4"),
-    "prior_patient_id": (TEXT, "MRG-1; where a name was given, the ID itself"), "patient_id": (TEXT, "PID-3.1"), "message_control_id": (TEXT, "MSH-10"),
-    "current_id": (TEXT, "where the prior ID ends today"), "is_temporary": (FLAG, "the prior ID, or a name it had, is one given before anybody knows who somebody is"),
-    "is_undone": (FLAG, "a later message took it back"), "n_studies": (COUNT, "studies in the archive that a step that stands was not applied to"), "evidence": (TEXT, "one sentence"),
-}
 _FIRST = pd.Timestamp.min.tz_localize("UTC")
 
 
@@ -25,22 +18,25 @@ class Merges(dict):
 
     `steps` are the messages in order of time, `issuers` those that a number is known under, `ends` maps `(issuer, prior id)` to `(issuer, id)` or None,
     `stands` to the step that says so, `named` to the step that gave a temporary identity its name, `temporary` are those that had such a name;
-    `undone` maps pairs of ids to the step that took their merge back.
+    `undone` maps pairs of ids to the step that took their merge back, `lives` a temporary identity given again to its merges in order of time.
     """
 
-    steps, issuers, ends, stands, named, temporary, undone = (), {}, {}, {}, {}, (), {}
+    steps, issuers, ends, stands, named, temporary, undone, lives = (), {}, {}, {}, {}, (), {}, {}
 
 
-def merged_ids(patients):
+def merged_ids(patients, *others):
     """The Merges of the PATIENTS table: `{prior id: surviving id}` with chains A to B to C followed to their end.
 
     A merge that A37 or the reverse merge takes back maps nothing, nor does a circle, nor an ID that one instant gives to two. A number known under
-    two issuers is two people's: it maps only where all of them end as one.
+    two issuers is two people's: it maps only where all of them end as one. `others` are tables that tell issuers too. A temporary ID that was
+    given again maps nothing by itself: `follow` looks at when.
     """
     merged, numbers = Merges(), defaultdict(set)
     tells = (patients["prior_patient_id"] != "") | (patients["trigger_event"] == UNLINK) | have_temporary_names(patients["patient_name"])
     patients = patients[patients["patient_id"].isin({*patients.loc[tells, "patient_id"], *patients.loc[tells, "prior_patient_id"]} - {""})]
     merged.issuers = known_issuers(patients)
+    for pid, issuer in _issuers_of_strangers(patients, others):
+        merged.issuers[pid] = {*merged.issuers.get(pid, ()), issuer}
     merged.steps = _steps(patients, merged.issuers)
     merged.stands = _replay(merged.steps)
     merged.ends = _ends({key: None if step["is_contested"] else step["to"] for key, step in merged.stands.items()})
@@ -48,9 +44,24 @@ def merged_ids(patients):
         others = ((issuer, key[1]) for issuer in merged.issuers.get(key[1], ()))
         numbers[key[1]] |= {end, *(merged.ends.get(other, other) for other in others)}
     merged.update({pid: next(iter(ends))[1] for pid, ends in numbers.items() if len(ends) == 1 and None not in ends})
+    merged.lives = _lives(merged.steps)
+    for _, pid in merged.lives:
+        merged.pop(pid, None)
     merged.undone = {frozenset(merged.get(pid, pid) for pid in (step["prior_patient_id"], step["patient_id"])): step["undone_by"] for step in merged.steps if step["undone_by"]}
     merged.named, merged.temporary = _names_given(patients, merged)
     return merged
+
+
+def _issuers_of_strangers(patients, others):
+    """`(id, issuer)` that other tables tell of an ID which a merge names, about somebody with another birth date than the merge's patient."""
+    born = defaultdict(set)
+    for prior, date in zip(patients["prior_patient_id"], patients["patient_birth_date"]):
+        born[prior].add(date)
+    for table in others:
+        rows = table.loc[table["patient_id"].isin([pid for pid in born if pid]) & table["issuer_of_patient_id"].ne("") & table["patient_birth_date"].ne("")]
+        for pid, issuer, date in zip(rows["patient_id"], rows["issuer_of_patient_id"], rows["patient_birth_date"]):
+            if date not in born[pid] and "" not in born[pid]:
+                yield pid, _plain(issuer)
 
 
 def known_issuers(people):
@@ -73,9 +84,18 @@ def key_of(person, issuers):
 def follow(person, merged):
     """`(id today, step)` of a record's patient: the surviving ID and the step that says so, or its own ID and None."""
     key = key_of(person, merged.issuers)
+    if key in merged.lives:
+        at = next((person[name] for name in ("started_at", "study_at", "ordered_at", "message_at") if pd.notna(person.get(name, pd.NaT))), pd.NaT)
+        step = next((step for step in merged.lives[key] if step["when"] >= at), None)
+        return (merged.ends.get(step["to"]) or step["to"])[1] if step else key[1], step
     if key in merged.ends and (len(merged.issuers.get(key[1], ())) > 1 or key[1] in merged):
         return (merged.ends[key][1], merged.stands[key]) if merged.ends[key] else (key[1], None)
     return key[1], None
+
+
+def current_id(person, merged):
+    """The ID that a record's patient has today."""
+    return follow(person, merged)[0] if merged.lives and key_of(person, merged.issuers) in merged.lives else merged.get(person["patient_id"], person["patient_id"])
 
 
 def told(step):
@@ -90,6 +110,9 @@ def compare_ids(study, partner, merged, known):
     `U05e undone` where a merge that was taken back moved the images), U05a (typo).
     """
     sid, pid = study["patient_id"], partner["patient_id"] if partner else ""
+    if sid != pid and partner and is_stranger(study, partner):
+        whose = f"images carry {sid}" if sid else "images carry no patient ID"
+        return "U05e", 0.9, f"{whose} and another person's name and birth date or sex than the exam, which belongs to {merged.get(pid, pid)}"
     now, step = follow(study, merged)
     if step:
         return "U05c", 0.95, f"images carry {sid}, which was merged into {now} ({told(step)}{'' if now == step['patient_id'] else ', and later ones'}); the archive still has the old ID"
@@ -99,7 +122,8 @@ def compare_ids(study, partner, merged, known):
             return "U05d named", 0.95, f"images are filed under the temporary identity {sid}, which has a name since ({told(named)})" + (f"; the exam belongs to {pid}" if pid and pid != sid else "")
     elif is_temporary(study):
         return "U05d", 0.9, f"images are filed under the temporary identity {sid or '(no ID)'}" + (f"; the exam belongs to {pid}" if pid and pid != sid else "")
-    if not pid or sid == pid:
+    # Images without an issuer cannot say which of two people with one number they mean.
+    if not pid or sid == pid or sid == pid.partition("^")[0]:
         return None
     if undone := merged.undone.get(frozenset((sid, pid))):
         return "U05e undone", 0.95, f"images carry {sid}, the exam belongs to {pid}: a merge of the two was taken back ({told(undone)}), and one of them has not followed"
@@ -130,22 +154,6 @@ def require_tables(dept, *names):
     for name in names:
         if not hasattr(dept, name):
             raise TableError(f"dept: a Department with its table {name} is needed, such as build_department makes, not {type(dept).__name__}.")
-
-
-def trace_identities(dept, patient_id=None):
-    """What became of each identity, one row per step in order of time: merges, changed IDs, merges taken back, and names given to temporary identities.
-
-    With `patient_id` the steps of that person alone, under all IDs it ever had. An ID that no step names has none.
-    """
-    if patient_id is not None and not isinstance(patient_id, str):
-        raise TableError(f"patient_id: give the ID as text, in quotes with its leading zeros, not as {type(patient_id).__name__}.")
-    require_tables(dept, "patients", "studies")
-    merged = merged_ids(dept.patients)
-    n_left, mine = _left_behind(dept.studies, merged), _ids_of(patient_id, merged.steps)
-    rows = [{**{c: step[c] for c in list(STEPS)[:6]}, "current_id": (merged.ends.get(step["from"]) or step["from"])[1], "is_undone": step["undone_by"] is not None,
-             "is_temporary": step["from"] in merged.temporary or is_temporary({"patient_id": step["prior_patient_id"], "patient_name": ""}),
-             "n_studies": n_left[id(step)], "evidence": _words(step, merged, n_left[id(step)])} for step in merged.steps if patient_id is None or step["patient_id"] in mine]
-    return conform(rows, STEPS)
 
 
 def _plain(issuer):
@@ -197,6 +205,15 @@ def _replay(steps):
     return stands
 
 
+def _lives(steps):
+    """`{key: steps}` of temporary identities that were merged into several people, one after another: each merge ends one life of the ID."""
+    lives = defaultdict(list)
+    for step in steps:
+        if step["trigger_event"] != UNLINK and step["undone_by"] is None and is_temporary({"patient_id": step["from"][1], "patient_name": ""}):
+            lives[step["from"]].append(step)
+    return {key: some for key, some in lives.items() if len({step["to"] for step in some}) > 1 and len({step["when"] for step in some}) == len(some)}
+
+
 def _path(here, stands):
     seen = {}
     while here in stands and here not in seen:
@@ -233,40 +250,3 @@ def _names_given(patients, merged):
             merged.steps.append(step)
     merged.steps.sort(key=_order)
     return named, once
-
-
-def _left_behind(studies, merged):
-    """How many studies each step that stands was not applied to, by the step's id()."""
-    wanted = {pid for _, pid in (*merged.ends, *merged.named)}
-    n = Counter()
-    for study in studies.loc[studies["patient_id"].isin(wanted), ["patient_id", "issuer_of_patient_id", "patient_name"]].to_dict("records"):
-        step = follow(study, merged)[1] or is_temporary_name(study["patient_name"]) and merged.named.get(key_of(study, merged.issuers))
-        n[id(step or None)] += 1
-    return n
-
-
-def _ids_of(patient_id, steps):
-    ids, size = {patient_id}, 0
-    while len(ids) > size:
-        size = len(ids)
-        for step in steps:
-            if ids & (pair := {step["prior_patient_id"], step["patient_id"]}):
-                ids |= pair
-    return ids
-
-
-def _words(step, merged, n):
-    prior, pid, end = step["prior_patient_id"], step["patient_id"], merged.ends.get(step["from"])
-    left = f"; {n} {'study' if n == 1 else 'studies'} in the archive still {'has' if n == 1 else 'have'} the old {'name' if prior == pid else 'ID'}" if n else ""
-    if prior == pid:
-        return f"Name given to the temporary identity {pid} ({told(step)})" + (f", and taken back ({told(step['undone_by'])})" if step["undone_by"] else left) + "."
-    if step["undoes"] or step["trigger_event"] == UNLINK:
-        return f"{prior} and {pid} are two people ({told(step)}): " + ("a merge of them is taken back." if step["undoes"] else "no merge of them is known.")
-    said = f"{prior} became {pid} ({told(step)})"
-    if step["undone_by"]:
-        return f"{said}, and that was taken back ({told(step['undone_by'])}): both are alive."
-    if step["later"] and not step["is_contested"] and merged.stands.get(step["from"]) is not step:
-        return f"{said}; a later message says {step['later']['patient_id']} ({told(step['later'])})."
-    if end is None:
-        return f"{said}, and other messages contradict it: nobody is followed; ask registration."
-    return said + (f"; today it is {end[1]}" if end[1] != pid else "") + left + "."

@@ -27,6 +27,15 @@ def have_temporary_names(names):
     return names.str.contains(f"(?i){_TEMPORARY.pattern}", regex=True)
 
 
+def is_stranger(one, other):
+    """True when two records give other names, and other sexes or birth dates more than a slip apart: no spelling of one person. Placeholders tell nothing."""
+    names = [person["patient_name"] for person in (one, other)]
+    if not all(names) or any(map(is_temporary_name, names)) or same_name(*names):
+        return False
+    born, sexes = [person["patient_birth_date"] for person in (one, other)], {person["patient_sex"] for person in (one, other)}
+    return sexes == {"F", "M"} or all(born) and edits(*born) > 1 and born[0] != born[1][:4] + born[1][6:] + born[1][4:6]
+
+
 def is_not_a_patient(person):
     """True for phantoms and quality control."""
     return bool(_NOT_A_PATIENT.search(f"{person['patient_id']} {person['patient_name'].replace('^', ' ')}"))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .anatomy import modalities_conflict
+from .anatomy import modalities_conflict, regions_conflict, regions_of
 from .identities import merged_ids
 from .identity import MAX_TYPO, edits, is_not_a_patient, is_temporary, known_people, plain_id, same_birth_date, same_name
 from .rows import Rows
@@ -60,7 +60,7 @@ def link_exams(dept, site):
     """
     dept = _qualified(dept)
     studies, orders, reports = (Rows(getattr(dept, name), keys) for name, keys in _IN_ORDER.items())
-    merged, clean = merged_ids(dept.patients), cache(site.clean_accession)
+    merged, clean = merged_ids(dept.patients, dept.orders, dept.reports), cache(site.clean_accession)
     people = _People(merged, {*orders.column("issuer_of_patient_id"), *reports.column("issuer_of_patient_id")} - {""})
     keys = _study_keys(studies, clean, _reused(orders, reports))
     contested, undecided = set(), set()
@@ -240,7 +240,8 @@ def _link_by_time(items, of_item, studies, taken, people, when):
 def _near(item, study, when):
     start = study["started_at"] if pd.notna(study["started_at"]) else study["study_at"]
     known = bool(item["modality"]) and bool(study["modality"]) and not modalities_conflict(item["modality"], study["modality"])
-    return known and pd.notna(start) and abs((start - item[when]).total_seconds()) <= WINDOW_HOURS * 3600
+    wanted, seen = regions_of(item["procedure_name"], item["modality"]), regions_of(study["body_part_examined"] or study["study_description"], study["modality"])
+    return known and not regions_conflict(wanted, seen) and pd.notna(start) and abs((start - item[when]).total_seconds()) <= WINDOW_HOURS * 3600
 
 
 def _agreed_studies(studies, orders, of_order, orders_of, merged):

@@ -11,7 +11,7 @@ from .identity import is_not_a_patient
 REPORT_HOURS, ORDER_HOURS = 2, 24       # grace before a report without images, an order without anything, is one
 DEFAULT_TARGET_MINUTES = 1440
 LATE_SERIES_MINUTES = 120       # images made later than that after the report are a late series, not a wrong clock
-FINAL = ("F", "C")
+FINAL, WITHDRAWN = ("F", "C"), "X"
 NOT_DELIVERED = ("AE", "AR", "CE", "CR")
 
 
@@ -116,7 +116,7 @@ def _unreported_exams(dept, links, site, as_of, splits, claimed, explained):
         if order["is_cancelled"] or key in seen or whole & claimed:
             continue
         reports = _reports_about(order, whole, links, site)
-        if any(r["result_status"] in FINAL and (r["acknowledgment_code"] not in NOT_DELIVERED or r in explained) for r in reports):
+        if any(_is_final(r, links) or r["result_status"] in FINAL and r in explained for r in reports):
             continue
         target = site.target("exam_ended", "final", order["priority"])
         minutes = target[0] if target else DEFAULT_TARGET_MINUTES
@@ -128,9 +128,16 @@ def _unreported_exams(dept, links, site, as_of, splits, claimed, explained):
 
 
 def _reported_studies(links):
-    """Positions of the studies with a final report that was not refused."""
-    rows = zip(links.of_report, links.reports.column("result_status"), links.reports.column("acknowledgment_code"))
-    return {s for (_, hits), status, code in rows if status in FINAL and code not in NOT_DELIVERED for s in hits}
+    """Positions of the studies with a final report that was not refused, nor withdrawn since."""
+    return {s for r, (_, hits) in enumerate(links.of_report) if hits and _is_final(links.reports[r], links) for s in hits}
+
+
+def _is_final(report, links):
+    """Whether a report is final, was taken, and no later version of it says cancelled (X)."""
+    if report["result_status"] not in FINAL or report["acknowledgment_code"] in NOT_DELIVERED:
+        return False
+    versions = (links.reports[r] for r in links.reports_by_accession.get(links.clean(report["accession_number"]), ()))
+    return not any(v["result_status"] == WITHDRAWN and v["status_changed_at"] > report["status_changed_at"] for v in versions)
 
 
 def _reports_about(order, positions, links, site):
@@ -145,6 +152,8 @@ def _no_report(order, studies, reports, end, minutes, as_of):
     refused = [r for r in reports if r["result_status"] in FINAL and r["acknowledgment_code"] in NOT_DELIVERED]
     if refused:
         owner, why, fix = "interface team", f"the final report was sent and answered {refused[-1]['acknowledgment_code']}", "Mend the mapping and send the report again"
+    elif reports and reports[-1]["result_status"] == WITHDRAWN:
+        owner, why, fix = "radiologist", "the last report was withdrawn (X)", "Ask its author for the report that takes its place"
     elif reports:
         owner, why, fix = "radiologist", f"the last report is {reports[-1]['result_status'] or 'without status'}, not signed", "Ask for the signature"
     elif order["order_status"] != "CM":

@@ -5,7 +5,8 @@ import random
 import pandas as pd
 import pytest
 
-from pacs_helpers.analyses.identities import merged_ids, trace_identities
+from pacs_helpers.analyses.identities import merged_ids
+from pacs_helpers.analyses.identitysteps import trace_identities
 from pacs_helpers.analyses.lookalikes import list_lookalikes
 from pacs_helpers.analyses.matching import find_mismatches
 from pacs_helpers.analyses.wrongpatients import list_wrong_patients
