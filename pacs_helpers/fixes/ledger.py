@@ -67,7 +67,7 @@ def _parse(data):
             continue
         if torn and record.get("op") != "recovered":
             raise _broken(torn_at)
-        fits = record["prev"] == previous and record["hash"] == digest_of(record) and record.get("seq") == len(records) + 1
+        fits = record["prev"] == previous and record["hash"] == digest_of(record) and record.get("seq") == len(records) + 1 > (record.get("expect") or 0)
         if not fits or _line_of(record) != line + b"\n":
             raise _broken(number)
         records.append(record)
@@ -103,7 +103,8 @@ def _line_of(record):
 def append_record(path, *, expect=None, **content):
     """The record as written and synced to disk. LedgerError when it is not, with the reason.
 
-    `expect` is how many records the caller saw; a later record about the same target or finding is a CONFLICT that names who decided and when.
+    `expect` is how many records the caller saw; a later record about the same target or finding is a CONFLICT that names who decided and when,
+    and fewer records than that are LOG_CHAIN_BROKEN.
     """
     path = Path(path)
     try:
@@ -150,6 +151,9 @@ def _account():
 
 
 def _check_expectation(records, content, expect):
+    if len(records) < expect:
+        raise LedgerError("LOG_CHAIN_BROKEN", f"decision NOT recorded: {expect} records were seen and {len(records)} stand; the ledger was cut or replaced. "
+                                              "Put back the one that was seen, or look at the findings again")
     latest = next((r for r in reversed(records) if r["seq"] > expect and subjects_of(r) & subjects_of(content)), None)
     if latest:
         raise LedgerError("CONFLICT", f"{latest.get('user') or latest['account']} decided on this at {latest['ts_utc'][11:16]} UTC; look at the finding again")

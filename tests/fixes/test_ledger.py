@@ -82,6 +82,26 @@ def test_an_edited_cut_or_shuffled_ledger_is_found_and_not_written(path, damage)
     assert path.read_bytes() == before
 
 
+def test_where_fewer_records_stand_than_were_seen_nothing_is_recorded(path):
+    for n in range(4):
+        decide(path, target=f"2.25.{n}")
+    cut = path.read_bytes().splitlines(keepends=True)[0]
+    path.write_bytes(cut)
+    with pytest.raises(LedgerError, match="LOG_CHAIN_BROKEN: decision NOT recorded: 4 records were seen and 1 stand"):
+        decide(path, target="2.25.9", expect=4)
+    assert path.read_bytes() == cut
+
+
+def test_a_record_that_was_decided_on_more_than_stands_before_it_is_found(path):
+    for n in range(3):
+        decide(path, target=f"2.25.{n}", expect=n)
+    first, _, last = read_ledger(path)
+    moved = {**last, "seq": 2, "prev": first["hash"]}
+    moved["hash"] = module.digest_of(moved)
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0] + module._line_of(moved))
+    assert verify_corrections(path)["problem"].startswith("LOG_CHAIN_BROKEN: line 2 ")
+
+
 @pytest.mark.parametrize("cut", range(1, 40, 3))
 def test_half_a_last_line_is_sealed_with_a_note_and_nothing_is_lost(path, cut):
     decide(path, target="2.25.1")
