@@ -113,7 +113,7 @@ def _unreported_exams(dept, links, site, as_of, splits, claimed, explained):
         order = links.orders[o]
         whole = {p for s in positions for p in sisters.get(s, [s])}
         key = order["accession_number"] or order["placer_order_number"]
-        if order["is_cancelled"] or key in seen or whole & claimed:
+        if key in seen or whole & claimed or order["is_cancelled"] and any(not links.orders[i]["is_cancelled"] for s in whole for i in links.orders_of.get(s, ()) if i != o):
             continue
         reports = _reports_about(order, whole, links, site)
         if any(_is_final(r, links) or r["result_status"] in FINAL and r in explained for r in reports):
@@ -149,6 +149,11 @@ def _reports_about(order, positions, links, site):
 def _no_report(order, studies, reports, end, minutes, as_of):
     hours = (as_of - end).total_seconds() / 3600
     waited = f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
+    if order["is_cancelled"]:
+        return describe_finding(
+            "U02", accession=order["accession_number"], studies=studies, messages=reports, found_at=end + pd.Timedelta(minutes=minutes), owner="technologist", confidence=0.7,
+            evidence=f"the order was cancelled, yet images were made under it; {waited} after the exam ended no final report, and a cancelled order is on nobody's reading list",
+            correction="Ask whether the exam was done; have the order placed again, or the images taken out if they are nobody's exam")
     refused = [r for r in reports if r["result_status"] in FINAL and r["acknowledgment_code"] in NOT_DELIVERED]
     if refused:
         owner, why, fix = "interface team", f"the final report was sent and answered {refused[-1]['acknowledgment_code']}", "Mend the mapping and send the report again"

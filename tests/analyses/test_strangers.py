@@ -84,3 +84,9 @@ def test_a_final_report_that_was_withdrawn_is_none():
     assert got["code"].tolist() == ["U02"] and "withdrawn" in got["evidence"][0]
     again = report(message_control_id="V3", status_changed_at="2025-11-12T11:00Z", message_at="2025-11-12T11:00Z")
     assert found(orders=[order()], studies=[study()], reports=[report(), gone, again]).empty
+
+
+def test_images_under_a_cancelled_order_that_nobody_reads_are_u02():
+    got = found(orders=[order(is_cancelled=True)], studies=[study()])
+    assert got["code"].tolist() == ["U02"] and "cancelled" in got["evidence"][0]
+    assert found(orders=[order(is_cancelled=True)], studies=[study()], reports=[report()]).empty
