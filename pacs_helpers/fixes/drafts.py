@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from ..site import require_site
-from ..tables import DRAFTS, TableError, conform, require_columns
+from ..tables import DRAFTS, OWNERS, TableError, conform, require_columns
 from .applied import known_person
 from .archivedrafts import NotDrafted, as_shell, dcmodify_script, orthanc_calls
 from .corrections import REASONS, split_study_uid
@@ -30,24 +31,28 @@ CAUSES = {
     "REPORT_MISFILED": ("radiologist", "a report was filed under another exam. Please check that it now stands where it belongs, and tell the referrer if it was read"),
     "TEST": ("modality service", "test images reached the archive. Please send them to the test archive, or use the agreed test patients"),
 }
-DESKS = {"U02": "radiologist", "U03": "technologist", "U05e": "technologist", "U06": "technologist", "U07": "technologist", "U08": "modality service", "U10": "modality service",
-         "U11": "vendor", "U13": "network", "U15": "modality service", "U16": "modality service", "U18": "interface team",
-         **dict.fromkeys(("U05c", "U05d", "U12", "U17"), "registration")}      # else the RIS
 
 
-def draft_corrections(dept, ledger, *, site):
+def draft_corrections(dept, ledger, *, site, findings=None):
     """DRAFTS of the standing decisions, in their order: HL7 messages, dcmodify scripts, Orthanc calls and work orders.
 
     `dept` is the department as the traces tell, without corrections applied. Each correction's drafts follow on what those before it did.
     What `rehearse` finds against a decision is the `warning` of all its drafts. A decision that is stale has a work order only.
+    `findings`, those of `dept`, tell whose desk a finding is on that was passed on, and which images it is about.
     """
     require_site(site)
     rows, renamed, steps = [], {}, list(walk_decisions(dept, ledger))
-    warned, together = dict(rehearse_steps(steps, site)[["correction_id", "collisions"]].values.tolist()), _passes(steps)
+    if findings is not None:
+        require_columns(findings, ("finding_id", "owner", "accession_number", "study_instance_uid", "message_control_id"), "findings")
+    found = {} if findings is None else {row["finding_id"]: row for row in findings.to_dict("records")}
+    warned, together = dict(rehearse_steps(steps, site, findings=findings)[["correction_id", "collisions"]].values.tolist()), _passes(steps)
     for decision, before, after in steps:
         uids = {*decision["target"].split(), decision["new"]}
         doubts = [warned[decision["id"]], *_doubts(decision), *(f"carry out correction {renamed[u][:8]} first, read the archive again and draft again: it renames series" for u in uids & {*renamed})]
-        drafts = [_order("PACS administrator", "look again at a decision", decision, warned[decision["id"]])] if after is None else _drafts(decision, before, after, site, together.get(decision["id"]))
+        finding = found.get(decision["finding_id"] or decision["target"], {})
+        about = _about(decision, finding, before, site)
+        drafts = [_order("PACS administrator", "look again at a decision", decision, warned[decision["id"]], about)] if after is None else [
+            *(_drafts(decision, before, after, site, together.get(decision["id"])) if decision["kind"] != "dismiss" else ()), *_work_orders(decision, before, site, finding, about)]
         if decision["kind"] not in ("patient_id", "dismiss"):
             renamed |= dict.fromkeys(uids & {*dept.studies["study_instance_uid"]}, decision["id"])
         for step, (system, title, text, *own) in enumerate(drafts, 1):
@@ -75,11 +80,8 @@ def _passes(steps):
 def _drafts(decision, before, after, site, together):
     studies = before.studies[before.studies["study_instance_uid"].isin(decision["target"].split())].to_dict("records")
     reports = before.reports[before.reports["message_control_id"].isin(decision["target"].split())].to_dict("records")
-    if decision["kind"] == "dismiss":
-        return _work_orders(decision, before, studies, reports, site)
     envelope = Envelope(site, pd.Timestamp(decision["decided_at"]), decision["id"], accession_field(before, site))
-    return [*_messages(decision, before, after, studies, reports, envelope), *(_archive_drafts(decision, before, after, together) if studies else []),
-            *_work_orders(decision, before, studies, reports, site)]
+    return [*_messages(decision, before, after, studies, reports, envelope), *(_archive_drafts(decision, before, after, together) if studies else [])]
 
 
 def _messages(decision, before, after, studies, reports, envelope):
@@ -150,34 +152,54 @@ def _attempt(system, title, draft):
         return system, f"no {title}", "", str(why)
 
 
-def _work_orders(decision, before, studies, reports, site):
+def _about(decision, finding, dept, site):
+    """Which exam, study or report it is, where and when, so that another desk finds it; "" where only the finding's number is known."""
+    ids = {*decision["target"].split(), *finding.get("study_instance_uid", "").split(), *finding.get("message_control_id", "").split()}
+    studies, reports = (table[table[key].isin(ids)].drop_duplicates(key).to_dict("records") for table, key in ((dept.studies, "study_instance_uid"), (dept.reports, "message_control_id")))
+    told = [f"study {s['study_instance_uid']}, accession {s['accession_number'] or '(none)'}, station {s['station_name'] or '(unknown)'}, {_clock(s, ('study_at', 'started_at'), site)}"
+            for s in studies]
+    told += [f"report {r['message_control_id']}, accession {r['accession_number'] or '(none)'}, {_clock(r, ('observed_at', 'message_at'), site)}" for r in reports]
+    number = finding.get("accession_number", "")
+    return "; ".join([*([f"exam {number}"] if number and number not in {row["accession_number"] for row in studies + reports} else []), *told])
+
+
+def _clock(row, columns, site):
+    at = next((row[column] for column in columns if pd.notna(row[column])), None)
+    return f"{at.tz_convert(site.time_zone):%Y-%m-%d %H:%M}" if at is not None else "time unknown"
+
+
+def _work_orders(decision, before, site, finding, about):
     """What the RIS is asked to do, and the desk where it began to look at."""
     kind, old, new = decision["kind"], decision["old"], decision["new"]
-    desk = DESKS.get(decision["finding_id"].partition("-")[0], "RIS")
+    desk = finding["owner"] if finding.get("owner") in OWNERS and finding["owner"] != "nobody" else "desk unknown"
+    reports = before.reports["message_control_id"].isin(decision["target"].split()).any()
     others = [n for n in old.split() if n != new] if kind == "merge" else []
-    has_order = len(of_exam(before.orders, new, site)) > 0
+    orders = of_exam(before.orders, new, site)
+    missing = "set it to performed" if len(orders) else "place its order: the archive holds the images, no order was sent"
+    is_done = (orders["order_status"] == "CM").any()
     images = f"images of study {decision['target']}"
     asks = {
         "patient_id": f"please move the report of message {decision['target']} from patient {old or '(none)'} to patient {new}" if reports else "",
         "link": f"please move the report of message {decision['target']} from exam {old or '(none)'} to exam {new}" if reports else
-                f"the {images} belong to exam {new}. Please " + ("set it to performed" if has_order else "place its order: the archive holds the images, no order was sent"),
+                "" if is_done else f"the {images} belong to exam {new}. Please {missing}",
         "unlink": f"please take the report of message {decision['target']} off exam {old}" if reports else f"the {images} are not of exam {old}. Please set it back if no others are",
-        "split": f"a part of the {images} is exam {new}. Please " + ("set it to performed" if has_order else "place its order: the archive holds the images, no order was sent"),
+        "split": "" if is_done else f"a part of the {images} is exam {new}. Please {missing}",
         "merge": f"exam {new} is one study. Please cancel or link what stands for the same exam: {', '.join(others)}" if others else "",
     }
     if asks.get(kind):
         yield _order("RIS", {"link": "put an exam right", "unlink": "take something off an exam", "split": "two exams in one study", "merge": "one exam in several orders"}.get(kind, "move a report"),
-                     decision, asks[kind])
+                     decision, asks[kind], about)
     if decision["reason"] == "NOT_HERE":
-        yield _order(desk, "a finding for your desk", decision, "this was looked at and belongs to you. Please take it on, and say when it is done")
+        ask = "this was looked at and belongs to " + ("you. Please take it on, and say when it is done" if desk != "desk unknown" else "another desk. Please find out whose it is, and pass it on")
+        yield (*_order(desk, "a finding for your desk", decision, ask, about), "" if desk != "desk unknown" else "no desk is known for it: draft again with findings=, those of this department")
     elif decision["reason"] in CAUSES:
-        yield _order(CAUSES[decision["reason"]][0], "for your attention", decision, CAUSES[decision["reason"]][1])
+        yield _order(CAUSES[decision["reason"]][0], "for your attention", decision, CAUSES[decision["reason"]][1], about)
 
 
-def _order(desk, subject, decision, ask):
-    evidence = decision["evidence"].strip().rstrip(".") or f"reviewed: {REASONS.get(decision['reason'], decision['reason'])}"
+def _order(desk, subject, decision, ask, about):
+    evidence = re.sub(r"\s*\[shown [0-9a-f]+\]", "", decision["evidence"]).strip().rstrip(".") or f"reviewed: {REASONS.get(decision['reason'], decision['reason'])}"
     note = f" Note: {decision['text'].strip().rstrip('.')}." if decision["text"].strip() else ""
-    text = (f"Dear colleagues, {ask}. What we saw: {evidence}.{note} Decided by {decision['user']} on {decision['decided_at'][:10]}, correction "
+    text = (f"Dear colleagues, {ask}.{f' It is about {about}.' if about else ''} What we saw: {evidence}.{note} Decided by {decision['user']} on {decision['decided_at'][:10]}, correction "
             f"{decision['id'][:8]}. Nothing was changed in your system. Thank you.")
     return "work_order", f"{desk}: {subject}", text
 

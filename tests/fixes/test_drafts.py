@@ -11,6 +11,7 @@ import pytest
 from pacs_helpers import Site, TableError, read_hl7_log
 from pacs_helpers.fixes.corrections import record_correction, split_study_uid, undo_correction
 from pacs_helpers.fixes.drafts import draft_corrections, write_drafts
+from pacs_helpers.tables import FINDINGS, conform
 
 from ..small_department import OTHER, PERSON, SITE, department, order, person, report, study
 
@@ -155,7 +156,7 @@ def test_drafts_of_the_same_ledger_are_the_same_bytes(ledger):
 
 def test_what_the_rehearsal_finds_stands_on_every_draft_and_closes_the_scripts(ledger, tmp_path):
     decide(ledger)
-    dept = department(orders=[order(**OTHER)], studies=[study("R9", n_series=1)], series=[{"study_instance_uid": "2.25.1", "series_instance_uid": "2.25.1.1", "n_instances": 3}])
+    dept = department(orders=[order(**OTHER, order_status="SC")], studies=[study("R9", n_series=1)], series=[{"study_instance_uid": "2.25.1", "series_instance_uid": "2.25.1.1", "n_instances": 3}])
     drafts = draft_corrections(dept, ledger, site=SITE)
     assert drafts["warning"].str.contains("another patient ID").all() and len(drafts) == 5
     scripts = [p.read_text() for p in write_drafts(drafts, tmp_path / "drafts") if p.suffix == ".sh"]
@@ -172,8 +173,45 @@ def test_an_undone_decision_has_no_drafts_and_a_stale_one_only_a_work_order(ledg
 
 def test_what_another_desk_must_do_names_evidence_and_desk(ledger):
     decide(ledger, kind="dismiss", target="U18-abc", finding_id="U18-abc", old="", new="", reason="NOT_HERE", evidence="The report was refused (AE).", text="Seen twice")
-    (row,) = drafted(department(studies=[study()]), ledger, "work_order")
+    found = conform([{"finding_id": "U18-abc", "code": "U18", "owner": "interface team"}], FINDINGS)
+    (row,) = draft_corrections(department(studies=[study()]), ledger, site=SITE, findings=found).to_dict("records")
     assert row["title"].startswith("interface team: ") and "The report was refused (AE)" in row["text"] and "Seen twice" in row["text"] and "decided by pat" in row["text"].lower()
+
+
+@pytest.mark.parametrize("owner", ["radiologist", "PACS administrator", "scheduling"])
+def test_what_is_passed_on_goes_to_the_desk_of_its_finding_whatever_its_code(ledger, owner):
+    decide(ledger, kind="dismiss", target="U05e-1", finding_id="U05e-1", old="", new="", reason="NOT_HERE")
+    found = conform([{"finding_id": "U05e-1", "code": "U05e", "owner": owner}], FINDINGS)
+    (row,) = draft_corrections(department(studies=[study()]), ledger, site=SITE, findings=found).to_dict("records")
+    assert (row["title"], row["warning"]) == (f"{owner}: a finding for your desk", "")
+
+
+def test_no_desk_is_told_that_a_finding_is_its_own_where_nobody_knows(ledger):
+    decide(ledger, kind="dismiss", target="U05e-1", finding_id="U05e-1", old="", new="", reason="NOT_HERE")
+    nobodys = conform([{"finding_id": "U05e-1", "code": "U05e", "owner": "nobody"}], FINDINGS)
+    for found in (None, conform([], FINDINGS), nobodys):
+        (row,) = draft_corrections(department(studies=[study()]), ledger, site=SITE, findings=found).to_dict("records")
+        assert row["title"].startswith("desk unknown: ") and "belongs to you" not in row["text"] and "findings=" in row["warning"]
+
+
+def test_a_work_order_names_exam_study_station_and_local_time_and_nothing_only_the_workbook_understands(ledger):
+    decide(ledger, kind="dismiss", target="U05e-1", finding_id="U05e-1", old="", new="", reason="NOT_HERE", evidence="It is a knee. [shown ebdc27d5b8fcf964]")
+    found = conform([{"finding_id": "U05e-1", "code": "U05e", "owner": "technologist", "study_instance_uid": "2.25.1", "message_control_id": "V1", "accession_number": "R1001"}], FINDINGS)
+    dept = department(studies=[study("")], reports=[report(message_control_id="V1")])
+    (row,) = draft_corrections(dept, ledger, site=Site(time_zone="America/New_York"), findings=found).to_dict("records")
+    assert "about study 2.25.1, accession (none), station CT1_DEMO, 2025-11-10 04:00; report V1, accession R1001, 2025-11-10 04:00." in row["text"]
+    assert "What we saw: It is a knee. Decided" in row["text"] and "shown" not in row["text"]
+    own = ledger.with_name("own.jsonl")
+    decide(own, evidence="Seen [shown 00ff]")
+    for row in drafted(department(orders=[order()], studies=[study("R9")]), own, "work_order"):
+        assert "study 2.25.1, accession R9, station CT1_DEMO, 2025-11-10 09:00." in row["text"] and "shown" not in row["text"]
+
+
+def test_the_ris_is_not_asked_to_set_performed_what_is_completed(ledger):
+    decide(ledger)
+    for status, asked in (("CM", []), ("SC", [True])):
+        rows = drafted(department(orders=[order(order_status=status)], studies=[study("R9")]), ledger, "work_order")
+        assert ["set it to performed" in d["text"] for d in rows if d["title"].startswith("RIS")] == asked
 
 
 def test_orders_that_a_merge_leaves_over_are_for_the_ris_to_cancel_not_for_a_message(ledger):
