@@ -35,13 +35,18 @@ def score_candidates(links, kind, positions):
     levels = compare_pairs(items, links.studies, pairs, links, habits, np.array(taken, dtype=np.int8))
     table = learn_weights(*_lessons(items, certain, levels, links, habits))
     scores = _chances(log_likelihoods(levels, table), mine, len(others), links)
-    # What several ask for can be the partner of one only.
-    scores = scores / np.maximum(1, np.bincount(theirs, scores, len(others))[theirs]) if len(scores) else scores
+    scores = _shared(scores, theirs, [links.clean(number) or f"row {position}" for number, position in zip(asked.column("accession_number")[mine], mine.tolist())])
     hours, found = hours_apart(items, links.studies, pairs), defaultdict(list)
     for k in np.lexsort((theirs, -scores, mine)).tolist():
         if scores[k] >= LEAST_SCORE and len(found[int(mine[k])]) < MOST:
             found[int(mine[k])].append((min(SUREST, float(scores[k])), _reasons(levels[k], hours[k]), int(theirs[k])))
     return {position: hits for position, hits in found.items() if hits}
+
+
+def _shared(scores, theirs, exams):
+    """The scores, where one candidate is asked for by several exams shared among them: it can be the partner of one only."""
+    claims = pd.DataFrame({"candidate": theirs, "exam": exams, "score": scores}).groupby(["candidate", "exam"])["score"].max().groupby(level=0).sum()
+    return scores / np.maximum(1, claims.reindex(theirs).to_numpy()) if len(scores) else scores
 
 
 def _lessons(items, certain, near, links, habits):

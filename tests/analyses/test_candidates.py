@@ -120,3 +120,9 @@ def test_a_taken_partner_is_less_likely_than_a_free_one():
     got = candidates(department(orders=[order("R1", placer_order_number="P9", scheduled_at="2025-11-11T05:00Z"), order("R3")], studies=[free, taken], reports=[report("R3")]), "U04")
     by_uid = dict(zip(got["candidate_study_instance_uid"], got["score"]))
     assert by_uid["2.25.1"] > by_uid.get("2.25.3", 0)
+
+
+def test_versions_of_one_report_do_not_compete_for_its_study():
+    versions = [report("R1010", placer_order_number="P9", message_control_id=f"V{status}", result_status=status) for status in "PF"]
+    dept = department(orders=[order()], studies=[study()], reports=versions)
+    assert find_mismatches(dept, as_of=NOW, site=SITE)["code"].tolist() == ["U06"]
