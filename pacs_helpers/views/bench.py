@@ -39,7 +39,7 @@ class FixBench:
         self.candidates = rank_candidates(findings, dept, site=site) if candidates is None else candidates
         self.all_findings = rank_urgency(findings, dept, site=site)
         self.position, self.seen, self.finding, self.planned, self.bulk, self.filling, self.asked = 0, -1, None, None, None, False, None
-        self.now, self.view = dept, self.all_findings.head(0)
+        self.now, self.view, self.undecided = dept, self.all_findings.head(0), self.all_findings
         self._make_widgets()
         self._run(self._load)
         if not self.is_named:
@@ -52,7 +52,7 @@ class FixBench:
     @property
     def findings(self):
         """The undecided findings that the chosen desk, place and kind leave in view, most urgent first."""
-        left = self.all_findings[~self.all_findings["finding_id"].isin(self.decisions["finding_id"])]
+        left = self.undecided = self.all_findings[~self.all_findings["finding_id"].isin(self.decisions["finding_id"])]
         for column, chosen in (("owner", self.owner.value), ("place", self.place.value), ("code", self.code.value)):
             left = left if chosen == ALL else left[left[column] == chosen]
         return left.reset_index(drop=True)
@@ -127,8 +127,7 @@ class FixBench:
             self.seen, self.now = seen, apply_corrections(self.dept, self.ledger)
         self.view, decisions = self.findings, self.decisions
         view = self.view
-        ids, last = view["finding_id"].tolist(), self.finding and self.finding["finding_id"]
-        n = len(view)
+        ids, n, last = view["finding_id"].tolist(), len(view), self.finding and self.finding["finding_id"]
         self.position = max(0, min(ids.index(last) + by if last in ids else self.position + min(by, 0), n - 1))
         self.finding = view.iloc[self.position].to_dict() if n else None
         page = self.position // PAGE * PAGE
@@ -221,7 +220,8 @@ class FixBench:
         self._fill_reasons()
         if self.finding and self.action.value == "bulk":
             return self._plan_bulk()
-        self.plan.value = plan_of(self.planned, cautions_of(self.planned, self.now, self.site, self.instances), self.reason.value) if self.planned else missing
+        against = cautions_of(self.planned, self.now, self.site, self.instances, self.undecided) if self.planned else []
+        self.plan.value = plan_of(self.planned, against, self.reason.value, self.now) if self.planned else missing
         self.record.disabled = not (self.planned and self._is_reasoned())
 
     def _is_reasoned(self):

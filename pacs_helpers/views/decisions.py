@@ -106,6 +106,7 @@ def decision_of(action, finding, chosen, given, dept, site):
 
 
 def _change(kind, subject, given, dept):
+    _refuse_several(subject, dept)
     column, new = ("accession_number", given["accession"].strip()) if kind == "link" else ("patient_id", given["patient_id"].strip())
     olds = _values(subject, column, dept)
     if not new or olds == [new]:
@@ -113,7 +114,17 @@ def _change(kind, subject, given, dept):
     return {"kind": kind, "target": subject, "old": " ".join(o for o in olds if o != new), "new": new}
 
 
+def _refuse_several(target, dept):
+    """One exam of a message cannot be moved without the others, nor a draft be made of it."""
+    versions = dept.reports[dept.reports["message_control_id"].isin(target.split())].groupby("message_control_id")["accession_number"]
+    numbers = sorted({n for _, one in versions if one.nunique() > 1 for n in one})
+    if numbers:
+        raise TableError(f"One report message is about several exams ({', '.join(n or 'no accession' for n in numbers)}), and this would not move one alone: "
+                         "have its author send it again, exam by exam. Choose Not here, and pass it on.")
+
+
 def _unlink(subject, given, dept):
+    _refuse_several(subject, dept)
     olds = [o for o in _values(subject, "accession_number", dept) if o]
     if not olds:
         raise TableError("It stands under no accession number: nothing to record.")
@@ -194,6 +205,7 @@ def match_decision(finding, chosen, dept, site):
         is_named = finding["code"] != "U05e" or any(i and i in finding["evidence"] for i in (decision.get("new", ""), feed.get("patient_id", "")))
         if decision.get("new", "") in ("", decision.get("old", "")) or not is_named:
             raise TableError(_NOTHING)
+        _refuse_several(decision["target"], dept)
         return decision
     if messages and accession:
         return _link(messages, accession, dept, site)
@@ -211,6 +223,7 @@ def fitting_number(finding, dept, site):
 
 
 def _link(target, new, dept, site):
+    _refuse_several(target, dept)
     olds = _values(target, "accession_number", dept)
     if not new or {site.clean_accession(number) for number in olds} == {site.clean_accession(new)}:
         raise TableError(_NOTHING)
@@ -234,17 +247,29 @@ def id_decision(finding, feed, study, dept):
     return {"kind": "patient_id", "target": study["study_instance_uid"], "old": study["patient_id"], "new": right or study["patient_id"]}
 
 
-def cautions_of(decision, dept, site, instances=None):
-    """Sentences on what stands against a decision, and on an accession number that no order carries."""
+def cautions_of(decision, dept, site, instances=None, findings=None):
+    """Sentences on what stands against a decision, undecided `findings` among it, and on an accession number that no order carries."""
     unknown = decision["kind"] in ("link", "split", "merge") and of_exam(dept.orders, decision["new"], site).empty
-    return [*collisions_of(decision, dept, site=site, instances=instances), *([f"no order carries the accession number {decision['new']}"] if unknown else [])]
+    standing = _standing(decision, findings) if findings is not None else ()
+    return [*standing, *collisions_of(decision, dept, site=site, instances=instances), *([f"no order carries the accession number {decision['new']}"] if unknown else [])]
 
 
-def plan_of(decision, cautions, reason):
+def _standing(decision, findings):
+    """Sentences on the findings that say that what would be joined is of another patient or exam."""
+    uids = {*decision["target"].split(), decision.get("new", "")} if decision["kind"] in ("merge", "merge_series") else set()
+    for finding in findings[findings["code"].isin(["U05e", "U07"])].to_dict("records") if uids else ():
+        if uids & {*finding["study_instance_uid"].split()}:
+            yield f"{finding['finding_id']} stands on it: {finding['evidence']}"
+
+
+def plan_of(decision, cautions, reason, dept):
     """In HTML, what would be recorded, before anybody presses a button."""
     words = {"dismiss": "reviewed; nothing is changed", "patient_id": "the patient ID is corrected", "link": "it goes to another accession number", "unlink": "it is taken off its accession number",
              "split": "series leave the study for an exam of their own", "merge": "the studies become one, the first named", "merge_series": "series join another study"}[decision["kind"]]
     change = f": {decision['old'] or '(none)'} becomes {decision['new'] or '(none)'}" if "new" in decision else ""
+    if decision["kind"] == "merge":
+        parts = [f"…{uid[-6:]} from {' '.join(_values(uid, 'accession_number', dept)) or 'no accession'}" for uid in decision["target"].split()]
+        change = f", all under {decision['new']}: {', '.join(parts)}"
     series = f" Series: {', '.join(decision['series'].split())}." if decision.get("series") else ""
     alarm = "".join(f"<br><strong style='color:#a40000'>! {html.escape(c)}</strong>" for c in cautions)
     why = html.escape(f"Reason: {reason}." if reason else "Confirm the reason, or choose another.")

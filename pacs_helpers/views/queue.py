@@ -47,6 +47,8 @@ def _rank(finding, exam, studies, merged, site):
     code = finding["code"]
     place = exam["section"] or next((site.ae_titles.get(s["station_name"], {}).get("place", "") for s in studies), "")
     people = {plain_id(merged.get(s["patient_id"], s["patient_id"])) for s in studies}
+    if code == "U05e" and finding["message_control_id"]:
+        return 1, "wrong patient: the report names another", place
     if code in WRONG and (code != "U06" or len(people) > 1):
         return 1, WRONG[code], place
     who = URGENT.get(exam["priority"].upper()) or {"E": "emergency", "I": "inpatient"}.get(exam["patient_class"])
@@ -58,9 +60,9 @@ def _rank(finding, exam, studies, merged, site):
 
 
 def describe_queued(finding, number, site):
-    """A finding in one line of the queue: its place in it, why it stands there, exam, desk and since when."""
+    """A finding in one line of the queue: its place in it, why it stands there, since when, exam and desk."""
     since = f"since {finding['found_at'].tz_convert(site.time_zone):%d %b %H:%M}" if pd.notna(finding["found_at"]) else "no date"
-    return f"{number}. {finding['urgency']}  |  {finding['code']}  |  {finding['accession_number'] or 'no accession'}  |  {finding['owner']}  |  {since}"
+    return f"{number}. {finding['urgency']}  |  {since}  |  {finding['code']}  |  {finding['accession_number'] or 'no accession'}  |  {finding['owner']}"
 
 
 def left_in_words(view):
@@ -73,7 +75,7 @@ def queue_table(view, site, most=20):
     """The head of the queue as an HTML table, every value escaped."""
     lines = [describe_queued(row, number, site).split("  |  ") for number, row in enumerate(view.head(most).to_dict("records"), 1)]
     more = f"<p><em>and {len(view) - most} more.</em></p>" if len(view) > most else ""
-    return plain_table(("Most urgent first", "Finding", "Accession", "Desk", "Since"), lines) + more if lines else ""
+    return plain_table(("Most urgent first", "Since", "Finding", "Accession", "Desk"), lines) + more if lines else ""
 
 
 def title_of_finding(finding):

@@ -224,7 +224,7 @@ def test_moving_images_to_another_patients_exam_is_cautioned_before_it_is_record
 
 def test_the_queue_shows_every_finding_and_opens_the_one_picked(tmp_path):
     bench = bench_of(department(orders=[order("R1"), order("R2", scheduled_at="2025-11-11T09:00Z")]), tmp_path)
-    assert [label.split("  |  ")[2] for label, _ in bench.queue.options] == ["R1", "R2"] and "2 the rest" in bench.left.value
+    assert [label.split("  |  ")[3] for label, _ in bench.queue.options] == ["R1", "R2"] and "2 the rest" in bench.left.value
     bench.queue.value = bench.queue.options[1][1]
     assert bench.finding["accession_number"] == "R2" and bench.progress.value.startswith("2 of 2")
 
@@ -470,3 +470,24 @@ def test_a_missing_number_was_not_typed_wrong(tmp_path):
     bench.action.value = "link"
     bench.inputs["subject"].value, bench.inputs["accession"].value = "2.25.1", "R1001"
     assert bench.planned["old"] == "" and bench.reason.options[0] == ("choose", "") and ("", "") not in bench.reason.options
+
+
+@pytest.mark.parametrize("action", ["patient_id", "link", "unlink"])
+def test_a_report_of_several_exams_is_compared_by_the_exam_meant_and_not_changed_for_one(tmp_path, action):
+    """One message reports R1 and R2; the images of R2 are not there. To move the message would move R1 too."""
+    both = [report(number, message_control_id="V1", procedure_name=name) for number, name in (("R1", "CT HEAD"), ("R2", "CT PELVIS"))]
+    bench = bench_of(department(orders=[order("R1"), order("R2")], studies=[study("R1")], reports=both), tmp_path)
+    bench.code.value = "U03"
+    assert bench.finding["accession_number"] == "R2" and "CT PELVIS" in bench.sides.value and "CT HEAD" not in bench.sides.value
+    decide(bench, action, subject="V1", patient_id="TEST200777", accession="R9")
+    assert bench.decisions.empty and "about several exams (R1, R2)" in bench.plan.value
+
+
+def test_a_merge_says_from_which_number_each_study_comes_and_what_stands_against_it(tmp_path):
+    studies = [study("", uid="2.25.111111"), study(uid="2.25.222222"), study("R2", uid="2.25.333333")]
+    bench = bench_of(department(orders=[order(), order("R2", procedure_name="CT HEAD")], studies=studies), tmp_path)
+    assert bench.finding["code"] == "U07" and bench.finding["study_instance_uid"] == "2.25.333333"
+    bench.action.value = "merge"
+    bench.inputs["studies"].value, bench.inputs["accession"].value = ("2.25.111111", "2.25.222222"), "R1001"
+    assert "all under R1001: …333333 from R2, …111111 from no accession, …222222 from R1001" in bench.plan.value
+    assert f"! {bench.finding['finding_id']} stands on it" in bench.plan.value

@@ -3,7 +3,7 @@ import pandas as pd
 from pacs_helpers.analyses.matching import find_mismatches
 from pacs_helpers.site import Site
 from pacs_helpers.tables import FINDINGS, conform
-from pacs_helpers.views.queue import left_in_words, rank_urgency
+from pacs_helpers.views.queue import describe_queued, left_in_words, rank_urgency
 
 from ..small_department import NOW, OTHER, SITE, department, order, report, study
 
@@ -22,6 +22,12 @@ def test_a_wrong_patient_comes_before_a_stat_exam_and_that_before_unread_images_
     assert got["accession_number"].tolist() == ["R1", "R2", "R3", "R4", "R5"] and got["rank"].tolist() == [1, 2, 3, 4, 5]
     assert got["urgency"].tolist()[:3] == ["wrong patient: the images contradict the order", "STAT, no report", "unread images"]
     assert left_in_words(got) == "Left: 1 wrong patient or exam, 1 urgent or inpatient, 1 unread or out of sight, 1 identity, 1 the rest"
+
+
+def test_a_report_of_another_patient_is_not_blamed_on_the_images_and_the_date_stands_before_the_exam():
+    got = ranked([finding("U05e", message_control_id="V1")])
+    assert got["urgency"].tolist() == ["wrong patient: the report names another"] and got["rank"].tolist() == [1]
+    assert describe_queued(got.iloc[0], 1, SITE) == "1. wrong patient: the report names another  |  since 10 Nov 09:00  |  U05e  |  R1001  |  technologist"
 
 
 def test_of_equal_urgency_the_older_comes_first_and_one_without_date_last():
