@@ -21,7 +21,7 @@ def measure_findings(findings, dept, *, as_of, site, by=("code",), decisions=Non
     `by`: any of code, owner, station_name, week. `n_exams` are the studies of patients acquired until `as_of`, those of the station or the week
     where the row is about one; fewer than 11, or a station not known, make no rate. `decisions` are those of `read_corrections`, `findings` those
     made before they were applied. A finding not decided stays in the hours as open: they are Kaplan-Meier, missing while too many are.
-    `n_carried_over` were found before the week began and still open then: the row's week, else that of `as_of`. Weeks begin on the site's Mondays.
+    Nobody's findings are no errors and not counted. `n_carried_over` were found before the week began and still open then: the row's week, else that of `as_of`. Weeks begin on the site's Mondays.
     """
     by = [by] if isinstance(by, str) else list(dict.fromkeys(by))
     for name in by:
@@ -47,7 +47,7 @@ def measure_findings(findings, dept, *, as_of, site, by=("code",), decisions=Non
 
 def _found(findings, dept, as_of, site, decisions):
     """INTERVALS from found to corrected, with what findings are grouped by and the week each was decided in, "~" while it is open."""
-    rows = findings[~(findings["found_at"] > as_of)].reset_index(drop=True)
+    rows = findings[~(findings["found_at"] > as_of) & (findings["owner"] != "nobody")].reset_index(drop=True)
     decided_at = rows["finding_id"].map(_first_decisions(decisions, as_of))
     decided_at = pd.to_datetime(decided_at, utc=True)
     minutes = (decided_at.fillna(as_of) - rows["found_at"]).dt.total_seconds() / 60

@@ -10,6 +10,7 @@ from .anatomy import modalities_conflict, regions_adjoin, regions_of, side_of
 from .identity import plain_id
 from .links import WINDOW_HOURS, link_exams
 from .splits import GAP_MINUTES, find_visits, numbers_of
+from .wrongpatients import other_time
 
 
 def propose_series(dept, exams, *, site):
@@ -18,23 +19,28 @@ def propose_series(dept, exams, *, site):
     `exams`: accession numbers or Study Instance UIDs, one text or a list. `proposed_accession_number` is empty where it is not clear: nothing
     speaks for an order, something speaks against the best, or the next is as likely. What counts: one order alone in Request Attributes,
     body part and descriptions against the procedure, the side, the number of its study, and a schedule that only one order fits.
-    An order under another patient ID is never proposed. A person decides.
+    An order under another patient ID, or of another week, is never proposed. A person decides.
     """
     links = link_exams(dept, site)
-    by_person = defaultdict(list)
-    for s in _positions(exams, links, site):
-        by_person[_person(links.studies[s], links)].append(s)
-    orders = {links.studies[s]["study_instance_uid"]: found for positions in by_person.values() for found in [_possible_orders(positions, links, site)] for s in positions}
+    visits = find_visits(links)
+    orders = {links.studies[s]["study_instance_uid"]: _possible_orders(next((visit for visit in visits if s in visit), [s]), links, site) for s in _positions(exams, visits, links, site)}
+    studies = {study["study_instance_uid"]: study for study in links.studies if study["study_instance_uid"] in orders}
     series = dept.series[dept.series["study_instance_uid"].isin(list(orders))].sort_values(["started_at", "series_instance_uid"], kind="stable").reset_index(drop=True)
-    proposals = [_propose(one, orders[one["study_instance_uid"]], links, site) for one in series.to_dict("records")]
+    proposals = [_propose(_as_in_study(one, studies[one["study_instance_uid"]]), orders[one["study_instance_uid"]], links, site) for one in series.to_dict("records")]
     return series.assign(**{name: pd.Series([p[i] for p in proposals], dtype=TEXT) for i, name in enumerate(("proposed_accession_number", "procedure_name", "reasons"))})
+
+
+def _as_in_study(series, study):
+    """The series with its study's ID, which says of two people of one number which it is, unless the series carries another."""
+    is_same = study["patient_id"].startswith(series["patient_id"] + "^")
+    return {**series, "study_at": study["study_at"], "patient_id": study["patient_id"] if is_same else series["patient_id"]}
 
 
 def _person(record, links):
     return plain_id(links.merged.get(record["patient_id"], record["patient_id"]))
 
 
-def _positions(exams, links, site):
+def _positions(exams, visits, links, site):
     """Positions of the studies that `exams` names, and of all studies of the same visit."""
     by_name = defaultdict(set)
     for s, study in enumerate(links.studies):
@@ -49,7 +55,7 @@ def _positions(exams, links, site):
         if not hit:
             raise TableError(f"exams: '{name}' is no accession number or Study Instance UID with images in this department.{nearest(name, by_name)}")
         found |= hit
-    return sorted(found.union(*(visit for visit in find_visits(links) if found & set(visit))))
+    return sorted(found.union(*(visit for visit in visits if found & set(visit))))
 
 
 def _possible_orders(positions, links, site):
@@ -84,6 +90,7 @@ def _fit(series, key, orders, links, site):
         no.append("the patient IDs differ")
     if order["is_cancelled"]:
         no.append("it was cancelled")
+    no += other_time(order, series)
     if series["modality"] not in NOT_IMAGES and modalities_conflict(series["modality"], order["modality"]):
         no.append(f"{series['modality']} is not {order['modality']}")
     words = " ".join(series[c] for c in ("body_part_examined", "series_description", "protocol_name"))

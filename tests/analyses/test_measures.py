@@ -37,6 +37,13 @@ def test_rate_is_findings_for_each_thousand_studies():
     assert values(got, "code", "n", "n_exams", "per_1000") == [["U02", 2, 20, 100.0], ["U05a", 1, 20, 50.0]]
 
 
+def test_what_is_nobodys_error_is_neither_counted_nor_carried_over():
+    found = [finding(1, "04T10:00", "U09", "nobody"), finding(2, "10T10:00")]
+    assert values(measured(found), "code", "n", "n_open", "n_carried_over") == [["U02", 1, 1, 1]]
+    assert values(measured(found[:1], by="week"), "n", "per_1000", "n_carried_over") == [[0, 0.0, 0]]
+    assert measured(found[:1]).empty
+
+
 def test_fewer_than_eleven_exams_make_no_rate():
     assert values(measured([finding(1, "10T10:00")], studies=exams(10)), "n_exams", "per_1000") == [[10, None]]
     assert values(measured([finding(1, "10T10:00")], studies=exams(11)), "n_exams", "per_1000") == [[11, pytest.approx(1000 / 11)]]

@@ -12,7 +12,7 @@ from pacs_helpers.readers.headers import read_headers
 from pacs_helpers.readers.hl7log import read_hl7_log
 from pacs_helpers.site import Site
 from pacs_helpers.tables import TableError
-from tests.small_department import NOW, OTHER, SITE, department, merge, order, report, study
+from tests.small_department import NOW, OTHER, SITE, department, merge, order, person, report, study
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 DAY = "2025-11-10T"
@@ -309,6 +309,27 @@ def test_a_case_names_its_studies_in_one_text_and_no_case_has_no_series():
 def test_a_visit_is_whole_whichever_of_its_studies_is_named():
     dept = genuine()._replace(series=department(series=[series(1, "CHEST"), series(2, "ABDOMEN", at="09:15")]).series)
     assert proposed(dept, "R2") == {"CHEST": "", "ABDOMEN": "R2"}
+
+
+def test_a_proposal_does_not_depend_on_what_else_is_asked():
+    old = study("OLD1", "2.25.8", started_at="2020-03-01T09:00Z", study_at="2020-03-01T09:00Z", ended_at="2020-03-01T09:10Z")
+    made = [series(1, "CHEST"), {**series(8, "CHEST"), "accession_number": "OLD1", "started_at": "2020-03-01T09:00Z"}]
+    dept = department(orders=[order("R1")], studies=[old, part(1, "09:00", "09:05", "CHEST")], series=made)
+    assert propose_series(dept, ["R1", "OLD1"], site=SITE)["proposed_accession_number"].tolist() == ["", "R1"]
+
+
+def test_an_order_of_another_year_is_not_proposed_though_the_study_carries_its_number():
+    made = {**series(1, "CHEST"), "started_at": "2020-03-01T09:00Z"}
+    old = study("R1", "2.25.1", started_at="2020-03-01T09:00Z", study_at="2020-03-01T09:00Z", ended_at="2020-03-01T09:10Z")
+    row = propose_series(department(orders=[order("R1")], studies=[old], series=[made]), "R1", site=SITE).iloc[0]
+    assert row["proposed_accession_number"] == "" and row["reasons"].endswith("made more than a day before the order was placed")
+
+
+def test_anothers_merge_of_the_same_number_at_another_issuer_takes_no_order_away():
+    ours, theirs = {"issuer_of_patient_id": "A"}, {**OTHER, "patient_id": "TEST100231", "issuer_of_patient_id": "B"}
+    dept = department(orders=[order("R1", **ours), order("R9", **theirs)], studies=[part(1, "09:00", "09:05", "CHEST", **ours)], series=[series(1, "CHEST")],
+                      patients=[person(**ours), merge("TEST100231", "NEW5", **{**theirs, "patient_id": "NEW5"})])
+    assert proposed(dept, "R1") == {"CHEST": "R1"}
 
 
 def test_an_exam_that_is_not_there_is_named_with_the_nearest():
