@@ -211,9 +211,12 @@ def write_drafts(drafts, folder):
     """
     require_columns(drafts, DRAFTS, "drafts")
     folder = Path(folder)
-    if folder.is_symlink() or folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise TableError("folder: name one that is new or empty; drafts of another day are not mixed in or overwritten.")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        if folder.is_symlink() or folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise TableError("folder: name one that is new or empty; drafts of another day are not mixed in or overwritten.")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise TableError(f"folder: it cannot be made here ({error.strerror}); name a new folder where you may write.") from None
     numbers, files, index = {correction: f"{n:04}" for n, correction in enumerate(dict.fromkeys(drafts["correction_id"]), 1)}, {}, []
     sheet = io.StringIO()
     orders = csv.writer(sheet)

@@ -11,7 +11,7 @@ import pytest
 from pacs_helpers import Site, TableError, read_hl7_log
 from pacs_helpers.fixes.corrections import record_correction, split_study_uid, undo_correction
 from pacs_helpers.fixes.drafts import draft_corrections, write_drafts
-from pacs_helpers.tables import FINDINGS, conform
+from pacs_helpers.tables import DRAFTS, FINDINGS, conform
 
 from ..small_department import OTHER, PERSON, SITE, department, order, person, report, study
 
@@ -266,6 +266,16 @@ def test_files_are_the_owners_alone_in_a_new_folder_and_spreadsheet_cells_are_no
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(TableError, match="folder"):
         write_drafts(drafts, tmp_path / "link")
+
+
+def test_a_folder_that_cannot_be_made_is_the_callers_to_choose_again(tmp_path):
+    (tmp_path / "file").write_text("")
+    nothing = conform([], DRAFTS)
+    for folder in (tmp_path / "file" / "drafts", tmp_path / ("x" * 300), "/proc/x"):
+        with pytest.raises(TableError, match="folder: it cannot be made here .*; name a new folder where you may write"):
+            write_drafts(nothing, folder)
+    with pytest.raises(TableError, match="new or empty"):
+        write_drafts(nothing, tmp_path / "file")
 
 
 def test_a_value_with_a_line_end_cannot_leave_its_comment_in_a_script(ledger, tmp_path):
