@@ -40,15 +40,15 @@ class Copies(NamedTuple):
     strays: tuple
 
 
-def write_corrected_copies(instances, ledger, folder, *, dept, confirm):
+def write_corrected_copies(instances, ledger, folder, *, dept, confirm, sources=None):
     """Copies(copies, account, strays): the plan of `plan_copies` with the `state` of each file, one line, and half files of others in the folder.
 
-    `confirm` is the number of copies that the plan names: looking at it comes first. Killed or stopped at any moment (CopiesStopped, LedgerError),
+    `confirm` is the number of copies that the plan names with the same `sources`: looking at it comes first. Killed or stopped at any moment (CopiesStopped, LedgerError),
     the same call goes on and gives the same bytes; once all are there it says "0 to do". The folder must be empty or hold this run: no link,
     not inside the folder that holds all sources nor around one of sources, and not among the workbook's own files. Each copy keeps the old
     values in its Original Attributes Sequence (0400,0561).
     """
-    plan = make_plan(instances, ledger, dept)
+    plan = make_plan(instances, ledger, dept, sources)
     todo = [row for row in plan if not row["problem"]]
     if confirm is True or confirm != len(todo):
         raise TableError(f"confirm: the plan makes {len(todo)} copies; look at plan_copies(...) and then give confirm={len(todo)}.")

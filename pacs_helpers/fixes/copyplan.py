@@ -9,7 +9,7 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag
 
 from ..department import Department
 from ..readers.headers import read_files
-from ..tables import TEXT, TableError, conform, require_columns
+from ..tables import SOURCES, TEXT, TableError, conform, require_columns
 from .applied import find_stale, known_person
 from .corrections import made_uid, read_corrections, split_study_uid
 from .rewriting import ORIGINAL, Refused, read_texts, rewrite
@@ -28,18 +28,22 @@ _PERSON = ("patient_name", "patient_birth_date")
 _UIDS = {"study_instance_uid": "StudyInstanceUID", "series_instance_uid": "SeriesInstanceUID", "sop_instance_uid": "SOPInstanceUID"}
 
 
-def plan_copies(instances, ledger, *, dept):
+def plan_copies(instances, ledger, *, dept, sources=None):
     """One row per file of `instances` that a standing decision changes: source and copy with their sha256, what changes, and whether UIDs are new.
 
     Nothing is written. A corrected patient ID brings the name, birth date and sex that the orders, else registration, of `dept` give for it.
     Decisions that `find_stale(dept, ledger)` lists are left out. A file of which no copy can be made has a `problem`.
+    A file is the one that was loaded if its UIDs, patient ID, accession number and size are; with `sources`, the table of read_headers, also its sha256
+    or, where that was not taken, the time it was last changed.
     """
-    return conform([{name: row[name] for name in PLAN} for row in make_plan(instances, ledger, dept)], PLAN)
+    return conform([{name: row[name] for name in PLAN} for row in make_plan(instances, ledger, dept, sources)], PLAN)
 
 
-def make_plan(instances, ledger, dept):
+def make_plan(instances, ledger, dept, sources=None):
     """The rows of plan_copies as dicts, each also with the arguments of `rewrite` and the size of the copy."""
-    require_columns(instances, (*_SEEN, *_PERSON, "source_file", "problems"), "instances")
+    require_columns(instances, (*_SEEN, *_PERSON, "n_bytes", "source_file", "problems"), "instances")
+    if sources is not None:
+        require_columns(sources, ("source_file", "sha256", "modified_at"), "sources")
     if not isinstance(dept, Department):
         raise TableError(f"dept: what build_department returns is needed, not {type(dept).__name__}.")
     decisions = read_corrections(ledger)
@@ -51,7 +55,8 @@ def make_plan(instances, ledger, dept):
     references = _renumber(rows)
     now = read_files((tuple((row["source_file"], None) for row in rows), "UTC", True))
     digests = dict(zip(now["sources"]["source_file"], now["sources"]["sha256"]))
-    seen = {name: [*values, digests[name]] for name, *values in zip(*(now["instances"][column] for column in ("source_file", *_SEEN)))}
+    changed = _changed_since(sources, now["sources"])
+    seen = {name: [*values, digests[name]] for name, *values in zip(*(now["instances"][column] for column in ("source_file", *_SEEN, "n_bytes"))) if name not in changed}
     planned = []
     for row in sorted(rows, key=lambda row: row["source_file"]):
         shown = _planned(row, references, seen)
@@ -62,12 +67,22 @@ def make_plan(instances, ledger, dept):
     return planned
 
 
+def _changed_since(sources, now):
+    """The files that are not as `sources` tells, or not in it, as a set; none where there is no such table."""
+    if sources is None:
+        return set()
+    told = {file: (digest, at) for file, digest, at in zip(sources["source_file"], sources["sha256"], sources["modified_at"])}
+    found = conform(now, SOURCES)
+    return {file for file, digest, at in zip(found["source_file"], found["sha256"], found["modified_at"])
+            if file not in told or (told[file][0] != digest if told[file][0] else told[file][1] != at)}
+
+
 def _rows(instances, standing):
     uids = {uid for d in standing for uid in (*d["target"].split(), d["new"])}
     uids |= {split_study_uid(d["target"], d["series"]) for d in standing if d["kind"] == "split"}
     mine = instances[instances["study_instance_uid"].isin(uids)]
-    return [{**row, "home": row["study_instance_uid"], "seen": [row[c] for c in _SEEN], "steps": [], "moved_by": None, "problem": ""}
-            for row in mine[[*_SEEN, *_PERSON, "source_file", "problems"]].to_dict("records")]
+    return [{**row, "home": row["study_instance_uid"], "seen": [*(row[c] for c in _SEEN), row["n_bytes"]], "steps": [], "moved_by": None, "problem": ""}
+            for row in mine[[*_SEEN, *_PERSON, "n_bytes", "source_file", "problems"]].fillna({"n_bytes": 0}).to_dict("records")]
 
 
 def _step(row, decision, values, **now):

@@ -58,11 +58,11 @@ def kind_of_image(name):
     return image(**more), SYNTAXES[name]
 
 
-def loaded(folder, *, orders=()):
+def loaded(folder, *, orders=(), **more):
     """What was read from a folder of images, and the department of them with these orders."""
-    headers = read_headers(folder, site=SITE)
+    headers = read_headers(folder, site=SITE, **more)
     dept = build_department(dicom=headers, site=SITE)._replace(orders=conform(list(orders) or [order(), order("R2", **OTHER)], ORDERS))
-    return SimpleNamespace(instances=headers.instances, dept=dept)
+    return SimpleNamespace(instances=headers.instances, sources=headers.sources, dept=dept)
 
 
 def decide(ledger, kind="patient_id", **more):

@@ -426,6 +426,30 @@ def test_a_source_that_changed_since_it_was_loaded_or_is_a_link_now_gets_no_copy
     assert plan["problem"].str.split(":").str[0].tolist() == ["SOURCE_CHANGED", "NOT_READ", "NOT_READ"] and set(plan["output_name"]) == {""}
 
 
+@pytest.mark.parametrize("hash_files", [True, False])
+def test_pixels_that_changed_since_they_were_loaded_are_seen_by_the_table_of_sources(source, ledger, out, hash_files):
+    path = save(source / "a.dcm", image())
+    save(source / "b.dcm", image(study="2.25.2", instance="2.25.211"))
+    decide(ledger)
+    decide(ledger, target="2.25.2")
+    found = loaded(source, hash_files=hash_files)
+    at = path.stat().st_mtime
+    path.write_bytes(path.read_bytes()[:-2] + b"\x07\x07")
+    os.utime(path, (at + 5, at + 5) if not hash_files else (at, at))
+    plan = plan_copies(found.instances, ledger, dept=found.dept, sources=found.sources)
+    assert plan["problem"].str.split(":").str[0].tolist() == ["SOURCE_CHANGED", ""]
+    done = write_corrected_copies(found.instances, ledger, out, dept=found.dept, confirm=1, sources=found.sources)
+    assert done.copies["state"].tolist() == ["refused", "written"]
+
+
+def test_a_file_that_grew_since_it_was_loaded_gets_no_copy(source, ledger):
+    path = save(source / "a.dcm", image())
+    decide(ledger)
+    found = loaded(source)
+    save(path, image(OperatorsName="OAK^KIT"))
+    assert plan_copies(found.instances, ledger, dept=found.dept)["problem"].str.split(":").str[0].tolist() == ["SOURCE_CHANGED"]
+
+
 def test_a_second_file_with_the_same_bytes_is_not_copied_again(source, ledger):
     save(source / "a.dcm", image())
     shutil.copy(source / "a.dcm", source / "b.dcm")
