@@ -111,6 +111,8 @@ def compare_ids(study, partner, merged, known):
     """
     sid, pid = study["patient_id"], partner["patient_id"] if partner else ""
     if sid != pid and partner and is_stranger(study, partner):
+        if sid in known and sid not in merged:
+            return "U05e", 0.9, f"images carry {sid}, the ID of another known patient; the exam belongs to {merged.get(pid, pid)}"
         whose = f"images carry {sid}" if sid else "images carry no patient ID"
         return "U05e", 0.9, f"{whose} and another person's name and birth date or sex than the exam, which belongs to {merged.get(pid, pid)}"
     now, step = follow(study, merged)
