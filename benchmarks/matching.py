@@ -31,7 +31,8 @@ def ours(orders, studies):
     chosen = {s: found[0] for s, found in links.orders_of.items()}
     left = [s for s in range(len(studies)) if s not in chosen]
     best = {s: hits[0] for s, hits in score_candidates(links, "study", left).items() if hits[0][0] >= STRONG_SCORE}
-    return chosen | {s: o for s, (_, _, o) in _one_to_one(best).items()}
+    found = chosen | {s: o for s, (_, _, o) in _one_to_one(best).items()}
+    return {int(links.studies.places[s]): int(links.orders.places[o]) for s, o in found.items()}
 
 
 def _one_to_one(best):
