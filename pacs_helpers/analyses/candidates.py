@@ -8,7 +8,7 @@ import pandas as pd
 from ..tables import CANDIDATES, conform
 from .anatomy import modalities_conflict
 from .evidence import FIELDS, NOT_TOLD, compare_pairs, hours_apart
-from .identity import MAX_TYPO, edits, plain_id, same_birth_date, same_name
+from .identity import MAX_TYPO, edits, name_parts, plain_id, same_birth_date, same_name
 from .links import LEVELS
 from .weights import IN_POOL, MOST_LEARNT, SAME_EXAM, SAME_PERSON, STRANGERS, certain_pairs, learn_habits, learn_weights, log_likelihoods
 
@@ -135,7 +135,7 @@ def _birth_dates(rows):
 
 def _names_and_days(rows):
     names = rows.column("patient_name")
-    parts = {name: " ".join(sorted(name.upper().replace("^", " ").split())) for name in set(names)}
+    parts = {name: name_parts(name) for name in set(names)}
     names = np.array([parts[name] for name in names], dtype=object)
     return np.where(names != "", names + _days(rows), "").astype(object)
 

@@ -7,7 +7,7 @@ import numpy as np
 from rapidfuzz.fuzz import token_sort_ratio
 
 from .anatomy import modalities_conflict, regions_adjoin, regions_of, side_of
-from .identity import SAME_NAME, edits, plain_id
+from .identity import SAME_NAME, edits, near_birth_dates, plain_id
 
 NOT_TOLD = -1
 _KEYBOARD = ("1234567890", "QWERTYUIOP", "ASDFGHJKL", "ZXCVBNM", "741", "852", "963")     # the number pad too
@@ -89,7 +89,7 @@ def _compare_names(one, other):
 def _compare_birth_dates(one, other):
     if not one or not other:
         return NOT_TOLD
-    return 0 if one == other else 1 if edits(one, other) == 1 or one[:4] == other[:4] and one[4:] == other[6:] + other[4:6] else 2
+    return 0 if one == other else 1 if near_birth_dates(one, other) else 2
 
 
 @cache

@@ -27,13 +27,23 @@ def have_temporary_names(names):
     return names.str.contains(f"(?i){_TEMPORARY.pattern}", regex=True)
 
 
+def name_parts(name):
+    """The parts of a name in one order."""
+    return " ".join(sorted(name.upper().replace("^", " ").split()))
+
+
+def near_birth_dates(one, other):
+    """True when two birth dates (YYYYMMDD) differ by at most a keystroke, or have day and month swapped."""
+    return edits(one, other) <= 1 or one[:4] == other[:4] and one[4:] == other[6:] + other[4:6]
+
+
 def is_stranger(one, other):
     """True when two records give other names, and other sexes or birth dates more than a slip apart: no spelling of one person. Placeholders tell nothing."""
     names = [person["patient_name"] for person in (one, other)]
     if not all(names) or any(map(is_temporary_name, names)) or same_name(*names):
         return False
     born, sexes = [person["patient_birth_date"] for person in (one, other)], {person["patient_sex"] for person in (one, other)}
-    return sexes == {"F", "M"} or all(born) and edits(*born) > 1 and born[0] != born[1][:4] + born[1][6:] + born[1][4:6]
+    return sexes == {"F", "M"} or all(born) and not near_birth_dates(*born)
 
 
 def is_not_a_patient(person):

@@ -6,7 +6,7 @@ from itertools import combinations
 import pandas as pd
 
 from .identities import follow, key_of, known_issuers
-from .identity import edits, is_not_a_patient, is_temporary, is_temporary_name, plain_id, same_name
+from .identity import edits, is_not_a_patient, is_temporary, is_temporary_name, name_parts, plain_id, same_name
 from .unmatched import describe_finding
 from .wrongpatients import CLEAN, PLAIN_SEXES, contradictions, fitting, other_demographics
 
@@ -107,11 +107,6 @@ def _is_one_person(one, other):
         return False
     issuers = {v["issuer_of_patient_id"] for v in (one, other)} - {""}
     return len(issuers) < 2 and {v["patient_sex"] for v in (one, other)} != set(PLAIN_SEXES)
-
-
-def name_parts(name):
-    """The parts of a name in one order."""
-    return " ".join(sorted(name.upper().replace("^", " ").split()))
 
 
 def _other_demographics(s, study, links):

@@ -69,7 +69,7 @@ def _report_without_images(links, reports, site):
         owner, why = "technologist", f"the order is in the feed (status {status or 'not given'}), so the images may still be on the modality or filed elsewhere"
         fix = "Look on the modality and in its send queue, then for a study of this patient under another number"
     else:
-        owner, why = "radiologist", "no order carries this accession either, so it may be dictated on a wrong number"
+        owner, why = "radiologist", "no order carries this accession either, so it may be dictated on a wrong number" if accession else "it names no order either"
         fix = "Ask the author which exam was read, and move the report there"
     return describe_finding(
         "U03", accession=accession, messages=reports, found_at=reports[0]["message_at"], owner=owner, confidence=0.85,
@@ -96,7 +96,7 @@ def _unlinked_studies(dept, links, explained):
 
 
 def _silent_hours(dept):
-    """Hours between 7 and 19 UTC-independent: those without an order while images were made by three studies or more."""
+    """The hours in which, as in the hour before, no order came while three studies or more were begun."""
     ordered = set(dept.orders["ordered_at"].dropna().dt.floor("h"))
     imaged = dept.studies["started_at"].dropna().dt.floor("h").value_counts()
     return {hour for hour, n in imaged.items() if n >= 3 and not {hour, hour - pd.Timedelta(hours=1)} & ordered}

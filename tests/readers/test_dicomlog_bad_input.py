@@ -202,9 +202,8 @@ OBJECTS = [OBJECT, OBJECT.replace("CT.1.2.3", "DXm.2.25.7"), OBJECT.replace("1.2
            OBJECT.replace("ct1", "a|b"), OBJECT.replace("CT1", "Reason: CT1"), OBJECT.replace("CT1", "$dcmtk: 1"), OBJECT.replace("|100", "|"), "x\n", "2026-11-24T03:00:01Z|\r\n"]
 
 
-@given(st.lists(st.sampled_from(OBJECTS), max_size=12).map(lambda lines: [OBJECT.replace("+02:00", f"+0{n % 10}:00") + line for n, line in enumerate(lines)]))
-def test_objects_in_columns_are_those_of_single_lines(tmp_path_factory, lines):
-    file = tmp_path_factory.mktemp("objects") / "a.log"
+def expect_the_same_line_by_line(tmp_path_factory, lines):
+    file = tmp_path_factory.mktemp("lines") / "a.log"
     file.write_bytes("".join(lines).encode())
     at_once = tables(read_dicom_log(file, site=SITE))
     known, loglayouts.LAYOUTS = loglayouts.LAYOUTS, each_line()
@@ -212,6 +211,11 @@ def test_objects_in_columns_are_those_of_single_lines(tmp_path_factory, lines):
         assert tables(read_dicom_log(file, site=SITE)) == at_once
     finally:
         loglayouts.LAYOUTS = known
+
+
+@given(st.lists(st.sampled_from(OBJECTS), max_size=12).map(lambda lines: [OBJECT.replace("+02:00", f"+0{n % 10}:00") + line for n, line in enumerate(lines)]))
+def test_objects_in_columns_are_those_of_single_lines(tmp_path_factory, lines):
+    expect_the_same_line_by_line(tmp_path_factory, lines)
 
 
 def test_objects_are_in_the_order_of_the_log_whichever_way_they_are_read(tmp_path):
@@ -223,14 +227,7 @@ def test_objects_are_in_the_order_of_the_log_whichever_way_they_are_read(tmp_pat
 
 @given(st.lists(st.sampled_from(QUIET), max_size=12).map(lambda lines: [whole(), *lines]) | st.lists(st.sampled_from(TALKATIVE), max_size=6))
 def test_runs_read_what_single_lines_do(tmp_path_factory, lines):
-    file = tmp_path_factory.mktemp("runs") / "a.log"
-    file.write_bytes("".join(lines).encode())
-    at_once = tables(read_dicom_log(file, site=SITE))
-    known, loglayouts.LAYOUTS = loglayouts.LAYOUTS, each_line()
-    try:
-        assert tables(read_dicom_log(file, site=SITE)) == at_once
-    finally:
-        loglayouts.LAYOUTS = known
+    expect_the_same_line_by_line(tmp_path_factory, lines)
 
 
 @pytest.mark.parametrize("name", ["archive_orthanc_1.log.gz", "edview_storescp_xcr.log", "workstation_dcmqrscp.log"])
