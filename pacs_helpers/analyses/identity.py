@@ -9,22 +9,31 @@ from rapidfuzz.fuzz import token_sort_ratio
 MAX_TYPO = 2            # edits, a swap counts as one
 SAME_NAME = 85          # rapidfuzz token_sort_ratio, 0..100
 _TEMPORARY = re.compile(r"(?<![^\W\d_])(?:DOE|UNKNOWN|UNK|TRAUMA|UNIDENTIFIED|TEMP)(?![^\W\d_])", re.I)
+_LETTERS = re.compile(r"[^\W\d_]+")
+_ANYBODY = {"JOHN", "JANE", "JON", "BABY", "INFANT", "BOY", "GIRL", "MALE", "FEMALE", "MAN", "WOMAN", "XX", "XXX", "NN"}
+LAST_PLACEHOLDER = "19011231"       # birth dates until then stand for none
 _NOT_A_PATIENT = re.compile(r"\b(PHANTOM|QC|QUALITY|SERVICE)\b", re.I)
 
 
 def is_temporary(person):
-    """True when the id or the name is one that registration gives before it knows who somebody is."""
-    return bool(_TEMPORARY.search(person["patient_id"])) or is_temporary_name(person["patient_name"])
+    """True when the id or the name is one that registration gives before it knows who somebody is. A Doe of no birth date is nobody yet either."""
+    if _TEMPORARY.search(person["patient_id"]) or is_temporary_name(person["patient_name"]):
+        return True
+    return bool(_TEMPORARY.search(person["patient_name"])) and person.get("patient_birth_date", "?") <= LAST_PLACEHOLDER
 
 
 def is_temporary_name(name):
-    """True when a name is one that registration gives before it knows who somebody is."""
-    return bool(_TEMPORARY.search(name.replace("^", " ")))
+    """True when a name is one that registration gives before it knows who somebody is. Doe is a family's name too: only John, Jane, Baby ... Doe is nobody."""
+    if not _TEMPORARY.search(name):
+        return False
+    words = {*_LETTERS.findall(name.upper())}
+    rest = {word for word in words - {"DOE"} if len(word) > 1}
+    return rest <= _ANYBODY or any(_TEMPORARY.fullmatch(word) for word in rest)
 
 
 def have_temporary_names(names):
     """A column of True where a column of names has such a one."""
-    return names.str.contains(f"(?i){_TEMPORARY.pattern}", regex=True)
+    return names.isin([name for name in names.unique() if is_temporary_name(name)])
 
 
 def name_parts(name):
@@ -43,7 +52,14 @@ def is_stranger(one, other):
     if not all(names) or any(map(is_temporary_name, names)) or same_name(*names):
         return False
     born, sexes = [person["patient_birth_date"] for person in (one, other)], {person["patient_sex"] for person in (one, other)}
-    return sexes == {"F", "M"} or all(born) and not near_birth_dates(*born)
+    return sexes == {"F", "M"} or min(born) > LAST_PLACEHOLDER and not near_birth_dates(*born)
+
+
+def have_other_first_names(one, other):
+    """True when the names of two records differ in more than the family's: neither first name is short for the other, nor a slip away."""
+    given = [name_parts(person["patient_name"].partition("^")[2] or person["patient_name"]) for person in (one, other)]
+    is_short = given[0].startswith(given[1]) or given[1].startswith(given[0])
+    return not is_short and edits(*given) > 1 and not same_name(one["patient_name"], other["patient_name"])
 
 
 def is_not_a_patient(person):

@@ -9,10 +9,9 @@ from rapidfuzz.fuzz import ratio
 from ..schemas import COUNT, INSTANT, MEASURE, TEXT
 from ..tables import conform
 from .identities import follow, merged_ids, require_tables
-from .identity import SAME_NAME, edits, is_not_a_patient, is_temporary
+from .identity import LAST_PLACEHOLDER, SAME_NAME, edits, is_not_a_patient, is_temporary
 from .peoplefaults import PLAIN_SEXES, people_told
 
-NO_BIRTH_DATE = "19000101"
 SAME_DAY = pd.Timedelta(hours=12)
 LOOKALIKES = {
     "patient_id": (TEXT, "one of the two"), "other_patient_id": (TEXT, "the other"), "score": (MEASURE, "0..1, how easily they are mixed up"),
@@ -28,9 +27,9 @@ def list_lookalikes(dept):
     two IDs may still be one person registered twice (finding U12). Temporary names, phantoms and birth dates that stand for none are left out.
     """
     require_tables(dept, "patients", "orders", "studies")
-    merged = merged_ids(dept.patients)
+    merged = merged_ids(dept.patients, dept.orders)
     people = [said[-1] for said in people_told(dept).values()]
-    people = [p for p in people if p["patient_birth_date"] > NO_BIRTH_DATE and not (follow(p, merged)[1] or is_temporary(p) or is_not_a_patient(p))]
+    people = [p for p in people if p["patient_birth_date"] > LAST_PLACEHOLDER and not (follow(p, merged)[1] or is_temporary(p) or is_not_a_patient(p))]
     visits = _visits(dept, merged)
     rows = [row for one, other in _pairs(people) if (row := _pair(*sorted((one, other), key=lambda p: (p["patient_id"], p["issuer_of_patient_id"])), visits))]
     table = conform(rows, LOOKALIKES).sort_values(["score", "n_same_day", "patient_id", "other_patient_id"], ascending=[False, False, True, True])

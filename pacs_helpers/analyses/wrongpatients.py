@@ -103,7 +103,8 @@ def fitting(links, rooms=({}, ())):
     of_order = (links.orders.column(c)[o] for c in ("procedure_name", "modality", "section"))
     found, years = set(), np.datetime_as_string(np.where(np.isnat(started), begun, started), unit="Y")
     for i, year, pid, name, born, sex, part, text, side, modality, station, procedure, wanted, section in zip(s.tolist(), years, *of_study, *of_order):
-        is_known = pid not in links.merged and (pid not in links.merged.issuers or len(links.merged.issuers[pid]) == 1) and not is_temporary({"patient_id": pid, "patient_name": name})
+        person = {"patient_id": pid, "patient_name": name, "patient_birth_date": born}
+        is_known = pid not in links.merged and (pid not in links.merged.issuers or len(links.merged.issuers[pid]) == 1) and not is_temporary(person)
         fits = born[:4] < year and not age_bound(procedure) and not _by_what_is_seen(procedure, wanted, part or text, side or text, modality, sex)
         if is_known and fits and rooms[0].get((station, modality), section) == section:
             found.add(i)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from pacs_helpers.analyses.identities import merged_ids
+from pacs_helpers.analyses.identity import is_temporary
 from pacs_helpers.analyses.identitysteps import trace_identities
 from pacs_helpers.analyses.lookalikes import list_lookalikes
 from pacs_helpers.analyses.matching import find_mismatches
@@ -76,6 +77,19 @@ def test_a_circle_maps_nobody_in_it_nor_whoever_leads_into_it():
 def test_a_merge_taken_back_leaves_both_alive_until_it_is_made_again(back):
     assert merged(merge("A", "B"), *back, merge("X", "A")) == {"X": "A"}
     assert merged(merge("A", "B"), *back, merge("A", "B", "2025-11-14T08:00Z")) == {"A": "B"}
+
+
+# Temporary names
+
+@pytest.mark.parametrize(("who", "is_nobody"), [
+    ({"patient_name": "DOE^MARY"}, False), ({"patient_name": "DOE^MARY^J"}, False), ({"patient_name": "DOE-OAK^JOHN"}, False), ({"patient_name": "DOERING^JANE"}, False),
+    ({"patient_name": "DOE^JOHN"}, True), ({"patient_name": "DOE^JANE^3"}, True), ({"patient_name": "Baby Doe"}, True), ({"patient_name": "DOE"}, True),
+    ({"patient_name": "DOE^MARY", "patient_birth_date": ""}, True), ({"patient_name": "DOE^MARY", "patient_birth_date": "19000101"}, True),
+    ({"patient_name": "DOE^MARY", "patient_id": "UNK_0031"}, True), ({"patient_name": "UNKNOWN^MALE"}, True), ({"patient_name": "TRAUMA^7"}, True)])
+def test_a_doe_with_a_first_name_of_her_own_and_a_birth_date_is_somebody(who, is_nobody):
+    assert is_temporary({**PERSON, **who}) is is_nobody
+    got = found(exam(who, ordered=who))
+    assert got["code"].tolist() == ["U05d"] * is_nobody
 
 
 def test_taking_back_one_link_of_a_chain_leaves_the_rest():
