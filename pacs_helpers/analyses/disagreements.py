@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pandas as pd
 
-from .identities import Merges, compare_ids, current_id, told
+from .identities import Merges, compare_ids, current_id, how_many_differ
 from .identity import MAX_TYPO, edits, is_not_a_patient, is_stranger, plain_id, same_birth_date, same_name
 from .imagefaults import homes, is_foreign
 from .unmatched import describe_finding
@@ -12,13 +12,13 @@ from .wrongpatients import CLEAN, contradictions, made_at, other_demographics, o
 
 MAX_PREFIX = 5
 _OWNERS = {"U05a": "technologist", "U05b": "interface team", "U05c": "PACS administrator", "U05d": "registration", "U05e": "technologist",
-           "U05d named": "PACS administrator", "U05e undone": "PACS administrator"}
+           "U05d named": "PACS administrator", "U05e apart": "PACS administrator"}
 _FIXES = {
     "U05a": "Correct the images' patient ID to the order's", "U05b": "Agree one spelling of patient IDs between the feeds and map the other",
     "U05c": "Apply the merge in the archive", "U05d": "Reconcile the patient once registration confirms the identity",
     "U05d named": "Bring the name, birth date and sex on the images up to the feed's, as for any update (A08)",
     "U05e": "Quarantine the study, call the technologist and its supervisor, and move it only when the patient is certain",
-    "U05e undone": "Quarantine the study, ask registration whose exam it is, and move it only when the patient is certain",
+    "U05e apart": "Quarantine the study, ask registration whose exam it is, and move it only when the patient is certain",
 }
 
 
@@ -141,13 +141,13 @@ def _report_identity(links):
 
 
 def _how_reports_differ(one, other, links):
-    if undone := links.merged.undone.get(frozenset((one, other))):
-        return "U05e", f"a merge of the two was taken back ({told(undone)})", "radiologist"
+    if why := links.merged.apart.get(frozenset((one, other))):
+        return "U05e", why, "radiologist"
     if plain_id(one) == plain_id(other):
         return "U05b", "the same number, written differently", "interface team"
     if one in links.known or edits(one, other) > MAX_TYPO:
         return "U05e", "it was dictated under another patient", "radiologist"
-    return "U05a", f"{edits(one, other)} character(s) differ", "radiologist"
+    return "U05a", how_many_differ(edits(one, other)), "radiologist"
 
 
 def find_accession_faults(links, site, groups):
@@ -185,7 +185,7 @@ def _altered(study, orders, level):
     n = edits(study["accession_number"], order["accession_number"])
     return describe_finding(
         "U06", accession=order["accession_number"], studies=[study], found_at=study["study_at"], owner="technologist", confidence=0.9 if level in CLEAN else 0.65,
-        evidence=f"the images say accession {study['accession_number']}, the order linked by {level} says {order['accession_number']}: {n} character{'s differ' if n > 1 else ' differs'}",
+        evidence=f"the images say accession {study['accession_number']}, the order linked by {level} says {order['accession_number']}: {how_many_differ(n)}",
         correction=f"Correct the images' accession number to {order['accession_number']}")
 
 

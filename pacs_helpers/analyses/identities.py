@@ -6,10 +6,12 @@ from itertools import combinations
 import pandas as pd
 
 from ..tables import TableError
-from .identity import MAX_TYPO, edits, have_temporary_names, is_stranger, is_temporary, is_temporary_name, plain_id, same_birth_date, same_name
+from .identity import MAX_TYPO, edits, have_other_first_names, have_temporary_names, is_stranger, is_temporary, is_temporary_name, plain_id, same_birth_date, same_name
 
 UNLINK = "A37"
+CHANGES = ("A46", "A47")      # one patient gets another ID
 MOVES = ("A43", "A44", "A45", "A50", "A51")      # an account or visit goes from the patient of MRG-1 to that of PID-3: both live on
+WHO = ["patient_name", "patient_birth_date", "patient_sex"]
 _FIRST = pd.Timestamp.min.tz_localize("UTC")
 
 
@@ -18,18 +20,20 @@ class Merges(dict):
 
     `steps` are the messages in order of time, `issuers` those that a number is known under, `ends` maps `(issuer, prior id)` to `(issuer, id)` or None,
     `stands` to the step that says so, `named` to the step that gave a temporary identity its name, `temporary` are those that had such a name;
-    `undone` maps pairs of ids to the step that took their merge back, `lives` a temporary identity given again to its merges in order of time.
+    `apart` maps pairs of ids that no merge joins any more to why, in words, `lives` a temporary identity given again to its merges in order of time.
+    A step that `is_doubted` joins two people whom the feed tells apart by first name and birth date or sex: it stands nowhere.
     """
 
-    steps, issuers, ends, stands, named, temporary, undone, lives = (), {}, {}, {}, {}, (), {}, {}
+    steps, issuers, ends, stands, named, temporary, apart, lives = (), {}, {}, {}, {}, (), {}, {}
 
 
 def merged_ids(patients, *others):
     """The Merges of the PATIENTS table: `{prior id: surviving id}` with chains A to B to C followed to their end.
 
-    A merge that A37 or the reverse merge takes back maps nothing, nor does a circle, nor an ID that one instant gives to two. A number known under
-    two issuers is two people's: it maps only where all of them end as one. `others` are tables that tell issuers too. A temporary ID that was
-    given again maps nothing by itself: `follow` looks at when.
+    A merge that A37 or the reverse merge takes back maps nothing, nor does a circle, nor an ID that one instant gives to two, nor a merge of two
+    people who are evidently different; a change of ID that is changed back leads to the first. A number known under two issuers is two people's: it
+    maps only where all of them end as one. `others` are tables that tell people too. A temporary ID that was given again maps nothing by itself:
+    `follow` looks at when.
     """
     merged, numbers = Merges(), defaultdict(set)
     tells = (patients["prior_patient_id"] != "") | (patients["trigger_event"] == UNLINK) | have_temporary_names(patients["patient_name"])
@@ -38,6 +42,7 @@ def merged_ids(patients, *others):
     for pid, issuer in _issuers_of_strangers(patients, others):
         merged.issuers[pid] = {*merged.issuers.get(pid, ()), issuer}
     merged.steps = _steps(patients, merged.issuers)
+    _doubt(merged.steps, _told_people((patients, *(t for t in others if "ordered_at" in t)), merged))
     merged.stands = _replay(merged.steps)
     merged.ends = _ends({key: None if step["is_contested"] else step["to"] for key, step in merged.stands.items()})
     for key, end in merged.ends.items():
@@ -47,7 +52,9 @@ def merged_ids(patients, *others):
     merged.lives = _lives(merged.steps)
     for _, pid in merged.lives:
         merged.pop(pid, None)
-    merged.undone = {frozenset(merged.get(pid, pid) for pid in (step["prior_patient_id"], step["patient_id"])): step["undone_by"] for step in merged.steps if step["undone_by"]}
+    merged.apart = {frozenset(merged.get(pid, pid) for pid in (step["prior_patient_id"], step["patient_id"])):
+                    f"a merge of the two is doubted, for they seem to be two people ({told(step)})" if step["is_doubted"] else f"a merge of the two was taken back ({told(step['undone_by'])})"
+                    for step in merged.steps if step["undone_by"] or step["is_doubted"]}
     merged.named, merged.temporary = _names_given(patients, merged)
     return merged
 
@@ -62,6 +69,23 @@ def _issuers_of_strangers(patients, others):
         for pid, issuer, date in zip(rows["patient_id"], rows["issuer_of_patient_id"], rows["patient_birth_date"]):
             if date not in born[pid] and "" not in born[pid]:
                 yield pid, _plain(issuer)
+
+
+def _told_people(tables, merged):
+    """`{key: records}` of what registration and orders say of those that a step joins."""
+    people, ids, who = defaultdict(list), {step[end] for step in merged.steps for end in ("prior_patient_id", "patient_id")}, ["patient_id", "issuer_of_patient_id", *WHO]
+    for table in tables if ids else ():
+        for row in table.loc[table["patient_id"].isin(ids) & table["patient_name"].ne(""), who].drop_duplicates().to_dict("records"):
+            people[key_of(row, merged.issuers)].append(row)
+    return people
+
+
+def _doubt(steps, people):
+    """Marks the steps that join two people: no record of the one fits any of the other. A temporary identity becomes somebody else by right."""
+    for step in steps:
+        pairs = [(one, other) for one in people[step["from"]] for other in people[step["to"]]]
+        is_doubted = pairs and all(is_stranger(*pair) and have_other_first_names(*pair) and not any(map(is_temporary, pair)) for pair in pairs)
+        step["is_doubted"] = bool(is_doubted) and step["trigger_event"] != UNLINK
 
 
 def known_issuers(people):
@@ -107,7 +131,7 @@ def compare_ids(study, partner, merged, known):
     """`(code, confidence, evidence)` of how a study's patient differs from its partner's in the HL7 feed, or None.
 
     Codes in order of precedence: U05c (merged id), U05d (temporary; `U05d named` once it has a name), U05b (spelling), U05e (another known person;
-    `U05e undone` where a merge that was taken back moved the images), U05a (typo).
+    `U05e apart` where a merge that was taken back, or is doubted, moved the images), U05a (typo).
     """
     sid, pid = study["patient_id"], partner["patient_id"] if partner else ""
     if sid != pid and partner and is_stranger(study, partner):
@@ -127,8 +151,8 @@ def compare_ids(study, partner, merged, known):
     # Images without an issuer cannot say which of two people with one number they mean.
     if not pid or sid == pid or sid == pid.partition("^")[0]:
         return None
-    if undone := merged.undone.get(frozenset((sid, pid))):
-        return "U05e undone", 0.95, f"images carry {sid}, the exam belongs to {pid}: a merge of the two was taken back ({told(undone)}), and one of them has not followed"
+    if why := merged.apart.get(frozenset((sid, pid))):
+        return "U05e apart", 0.95, f"images carry {sid}, the exam belongs to {pid}: {why}"
     if not sid:
         return "U05a", 0.8, f"images carry no patient ID; the exam belongs to {pid}"
     if plain_id(sid) == plain_id(pid):
@@ -144,11 +168,15 @@ def _other_id(study, partner, sid, pid, known):
     n = edits(sid, pid)
     if n <= MAX_TYPO:
         agree = [w for w, ok in (("name", name_agrees), ("birth date", born_agrees)) if ok]
-        swap = "two neighbouring characters swapped" if n == 1 and len(sid) == len(pid) and sorted(sid) == sorted(pid) else f"{n} character{'s' if n > 1 else ''} differ"
-        return "U05a", 0.6 + 0.15 * len(agree), f"images say {sid}, the feed says {pid}: {swap}" + (f"; {' and '.join(agree)} agree" if agree else "")
+        swap = "two neighbouring characters swapped" if n == 1 and len(sid) == len(pid) and sorted(sid) == sorted(pid) else how_many_differ(n)
+        return "U05a", 0.6 + 0.15 * len(agree), f"images say {sid}, the feed says {pid}: {swap}" + (f"; {' and '.join(agree)} agree{'s' * (len(agree) == 1)}" if agree else "")
     if name_agrees and born_agrees:
         return "U05b", 0.6, f"images say {sid}, the feed says {pid}; name and birth date agree, so this may be another system's number"
     return "U05e", 0.6, f"images carry {sid}, unknown to the feed, under another name or birth date; the exam belongs to {pid}"
+
+
+def how_many_differ(n):
+    return f"{n} character{' differs' if n == 1 else 's differ'}"
 
 
 def require_tables(dept, *names):
@@ -182,7 +210,7 @@ def _steps(patients, issuers):
 def _step(row, prior, issuers):
     at = row["at"] if pd.notna(row["at"]) else _FIRST
     return {**row, "prior_patient_id": prior, "from": _key(prior, row["issuer_of_patient_id"], issuers), "to": _key(row["patient_id"], row["issuer_of_patient_id"], issuers),
-            "when": at, "is_contested": False, "undone_by": None, "undoes": [], "later": None}
+            "when": at, "is_contested": False, "is_doubted": False, "undone_by": None, "undoes": [], "later": None}
 
 
 def _order(step):
@@ -192,9 +220,12 @@ def _order(step):
 def _replay(steps):
     """`{prior key: step}` of what stands after all steps; marks what was undone, said otherwise later, or said twice at once."""
     stands = {}
-    for step in steps:
+    for step in (step for step in steps if not step["is_doubted"]):
         one, other = step["from"], step["to"]
-        if step["trigger_event"] == UNLINK or other in stands and stands[other]["to"] == one:
+        if _is_changed_back(step, stands):
+            stands.pop(other)["later"] = step
+            stands[one] = step
+        elif step["trigger_event"] == UNLINK or other in stands and stands[other]["to"] == one:
             for here, there in ((one, other), (other, one)):
                 if there in _path(here, stands):
                     step["undoes"].append(stands[here])
@@ -207,11 +238,20 @@ def _replay(steps):
     return stands
 
 
+def _is_changed_back(step, stands):
+    """Whether one patient's ID, changed once or more, becomes again what it was."""
+    here, seen = step["to"], set()
+    while here in stands and here not in seen and stands[here]["trigger_event"] in CHANGES:
+        seen.add(here)
+        here = stands[here]["to"]
+    return step["trigger_event"] in CHANGES and bool(seen) and here == step["from"]
+
+
 def _lives(steps):
     """`{key: steps}` of temporary identities that were merged into several people, one after another: each merge ends one life of the ID."""
     lives = defaultdict(list)
     for step in steps:
-        if step["trigger_event"] != UNLINK and step["undone_by"] is None and is_temporary({"patient_id": step["from"][1], "patient_name": ""}):
+        if step["trigger_event"] != UNLINK and step["undone_by"] is None and not step["is_doubted"] and is_temporary({"patient_id": step["from"][1], "patient_name": ""}):
             lives[step["from"]].append(step)
     return {key: some for key, some in lives.items() if len({step["to"] for step in some}) > 1 and len({step["when"] for step in some}) == len(some)}
 

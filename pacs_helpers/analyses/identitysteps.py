@@ -59,6 +59,8 @@ def _words(step, merged, n):
     if step["undoes"] or step["trigger_event"] == UNLINK:
         return f"{prior} and {pid} are two people ({told(step)}): " + ("a merge of them is taken back." if step["undoes"] else "no merge of them is known.")
     said = f"{prior} became {pid} ({told(step)})"
+    if step["is_doubted"]:
+        return f"{said}, but the feed has another name and another birth date or sex for each: they seem to be two people, and nobody is followed; ask registration."
     if step["undone_by"]:
         return f"{said}, and that was taken back ({told(step['undone_by'])}): both are alive."
     if step["later"] and not step["is_contested"] and merged.stands.get(step["from"]) is not step:

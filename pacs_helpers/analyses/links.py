@@ -255,7 +255,7 @@ def _agreed_studies(studies, orders, of_order, orders_of, merged):
     for name in (*_PERSON, "accession_number"):
         flags &= (studies.column(name) == orders.column(name)[one]) & ((studies.column(name) != "") | (name not in ("patient_id", "accession_number")))
     issuers, requested, pids = (studies.column(name) for name in ("issuer_of_patient_id", "requested_accession_numbers", "patient_id"))
-    moved = {pid for _, pid in (*merged.ends, *merged.named)} | {pid for pair in merged.undone for pid in pair} | set(merged)
+    moved = {pid for _, pid in (*merged.ends, *merged.named)} | {pid for pair in merged.apart for pid in pair} | set(merged)
     doubtful = moved | {pid for pid in set(pids) if "^" in pid or is_temporary({"patient_id": pid, "patient_name": ""}) or is_not_a_patient({"patient_id": pid, "patient_name": ""})}
     nameless = {name for name in set(studies.column("patient_name")) if is_temporary({"patient_id": "", "patient_name": name}) or is_not_a_patient({"patient_id": "", "patient_name": name})}
     flags &= ((issuers == "") | (issuers == orders.column("issuer_of_patient_id")[one])) & ((requested == "") | (requested == studies.column("accession_number")))

@@ -5,8 +5,8 @@ from itertools import combinations
 
 import pandas as pd
 
-from .identities import follow, key_of, known_issuers
-from .identity import edits, is_not_a_patient, is_temporary, is_temporary_name, name_parts, plain_id, same_name
+from .identities import follow, key_of, known_issuers, told
+from .identity import edits, have_other_first_names, is_not_a_patient, is_temporary, is_temporary_name, name_parts, plain_id, same_name
 from .unmatched import describe_finding
 from .wrongpatients import CLEAN, PLAIN_SEXES, contradictions, fitting, other_demographics
 
@@ -19,7 +19,7 @@ _WHO = ["patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_dat
 def find_people_faults(dept, links):
     """Findings U12, one per person with several IDs and per ID with several people, and U17, one per study."""
     people, accused = people_told(dept), set()
-    for said, evidence, correction in (*_registered_twice(people, links), *_two_people(people)):
+    for said, evidence, correction in (*_registered_twice(people, links), *_two_people(people), *_wrongly_merged(links.merged.steps)):
         orders = [links.orders[o] for pid in {v["patient_id"] for v in said} for o in links.orders_by_patient.get(pid, [])]
         last = max(((pd.notna(o["ordered_at"]), o["ordered_at"].value, o["accession_number"]) for o in orders if o["accession_number"]), default=(0, 0, ""))[2]
         found_at = said[-1]["at"]
@@ -50,7 +50,7 @@ def _registered_twice(people, links):
     """`(first versions, evidence, correction)` of IDs that seem to be one person's, in order of time."""
     firsts = [first for first, *_ in people.values() if first["patient_birth_date"] and not follow(first, links.merged)[1] and not is_temporary(first)]
     twice = [pair for pair in _near_pairs(firsts) if _is_one_person(*pair) and plain_id(pair[0]["patient_id"]) != plain_id(pair[1]["patient_id"])]
-    settled, groups = _mixed_up(links) | set(links.merged.undone) if twice else set(), {}
+    settled, groups = _mixed_up(links) | set(links.merged.apart) if twice else set(), {}
     for one, other in twice:
         if frozenset((one["patient_id"], other["patient_id"])) not in settled:
             group = {id(v): v for v in (*groups.get(id(one), [one]), *groups.get(id(other), [other]))}
@@ -86,10 +86,16 @@ def _two_people(people):
                        "Ask registration whose ID it is and have the other person given one; hold images and reports under it until each is with its own")
 
 
+def _wrongly_merged(steps):
+    """`([the merge], evidence, correction)` of each that joins two people whom the feed tells apart."""
+    for step in steps:
+        if step["is_doubted"]:
+            yield ([step], f"a merge joins IDs {step['prior_patient_id']} and {step['patient_id']} ({told(step)}), and the feed has another first name and another birth date or sex for each: "
+                   "it is not followed here", "Ask registration whether they are one person; if not, have the merge taken back (A37) there and wherever it was applied")
+
+
 def _are_two(one, other):
-    given = [name_parts(v["patient_name"].partition("^")[2] or v["patient_name"]) for v in (one, other)]
-    is_short = given[0].startswith(given[1]) or given[1].startswith(given[0])
-    return not is_short and edits(*given) > 1 and not same_name(one["patient_name"], other["patient_name"]) and edits(one["patient_birth_date"], other["patient_birth_date"]) > 1
+    return have_other_first_names(one, other) and edits(one["patient_birth_date"], other["patient_birth_date"]) > 1
 
 
 def _mixed_up(links):

@@ -153,7 +153,7 @@ def of_exam(table, number, site):
 
 def _other_exam(decision, before, final, site):
     new, targets = decision["new"], decision["target"].split()
-    merged = merged_ids(before.patients)
+    merged = merged_ids(before.patients, before.orders, before.reports)
     own_studies = before.studies[before.studies["study_instance_uid"].isin(targets)]
     reports = before.reports[before.reports["message_control_id"].isin(targets)]
     own = set()
@@ -197,7 +197,7 @@ def _not_one_exam(decision, before, studies, series, site):
     far = {m for one in {*images} for other in {*pd.concat(there)["modality"]} if not {one, other} & {*NOT_IMAGES} and modalities_conflict(one, other) for m in (one, other)}
     if far:
         yield f"what is put together is of different modalities: {', '.join(sorted(far))}"
-    merged = merged_ids(before.patients)
+    merged = merged_ids(before.patients, before.orders, before.reports)
     told = pd.concat([*orders, *(table[table["study_instance_uid"].isin(uids)] for table in (before.orders, before.reports))])
     strangers = {merged.get(i, i) for i in told["patient_id"]} - {merged.get(i, i) for i in parts["patient_id"]} - {""}
     if strangers and kind != "split":

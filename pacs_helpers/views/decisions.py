@@ -86,7 +86,7 @@ def _values(target, column, dept):
 
 def current_id(patient_id, dept):
     """The patient ID after the merges that registration has announced."""
-    return merged_ids(dept.patients).get(patient_id, patient_id)
+    return merged_ids(dept.patients, dept.orders, dept.reports).get(patient_id, patient_id)
 
 
 def decision_of(action, finding, chosen, given, dept, site):

@@ -79,17 +79,42 @@ def test_a_merge_taken_back_leaves_both_alive_until_it_is_made_again(back):
     assert merged(merge("A", "B"), *back, merge("A", "B", "2025-11-14T08:00Z")) == {"A": "B"}
 
 
-# Temporary names
+@pytest.mark.parametrize("trigger", ["A46", "A47"])
+def test_an_id_that_is_changed_back_is_one_patients_history(trigger):
+    there, back = merge("A", "B", trigger_event=trigger), merge("B", "A", LATER, trigger_event=trigger, message_control_id="M2")
+    assert merged(there, back) == {"B": "A"} and merged(there, merge("B", "C", "2025-11-12T09:00Z", trigger_event=trigger), {**back, "prior_patient_id": "C"}) == {"B": "A", "C": "A"}
+    assert merged(there, back, merge("A", "B", "2025-11-14T08:00Z", trigger_event=trigger)) == {"A": "B"}
+    got = trace_identities(department(patients=[there, back]))
+    assert got["current_id"].tolist() == ["A", "A"] and not got["is_undone"].any() and "a later message says A (" in got["evidence"][0]
+    assert found(exam({"patient_id": "B7"}, merge(ME, "B7", trigger_event=trigger), merge("B7", ME, LATER, trigger_event=trigger)))["code"].tolist() == ["U05c"]
 
-@pytest.mark.parametrize(("who", "is_nobody"), [
-    ({"patient_name": "DOE^MARY"}, False), ({"patient_name": "DOE^MARY^J"}, False), ({"patient_name": "DOE-OAK^JOHN"}, False), ({"patient_name": "DOERING^JANE"}, False),
-    ({"patient_name": "DOE^JOHN"}, True), ({"patient_name": "DOE^JANE^3"}, True), ({"patient_name": "Baby Doe"}, True), ({"patient_name": "DOE"}, True),
-    ({"patient_name": "DOE^MARY", "patient_birth_date": ""}, True), ({"patient_name": "DOE^MARY", "patient_birth_date": "19000101"}, True),
-    ({"patient_name": "DOE^MARY", "patient_id": "UNK_0031"}, True), ({"patient_name": "UNKNOWN^MALE"}, True), ({"patient_name": "TRAUMA^7"}, True)])
-def test_a_doe_with_a_first_name_of_her_own_and_a_birth_date_is_somebody(who, is_nobody):
-    assert is_temporary({**PERSON, **who}) is is_nobody
-    got = found(exam(who, ordered=who))
-    assert got["code"].tolist() == ["U05d"] * is_nobody
+
+DIFFERENT = {"patient_name": "BIRCH^KIM", "patient_birth_date": "19710923"}
+
+
+@pytest.mark.parametrize("trigger", ["A40", "A47"])
+def test_a_merge_of_two_people_whom_the_feed_tells_apart_is_doubted_and_joins_nobody(trigger):
+    rows = [person(patient_id="T2", **DIFFERENT), merge("T2", ME, trigger_event=trigger, message_control_id="M1")]
+    got = found(exam({}, *rows))
+    assert got[["code", "owner"]].values.tolist() == [["U12", "registration"]] and f"joins IDs T2 and {ME} ({trigger}, message M1)" in got["evidence"][0]
+    assert not got["evidence"].str.contains("KIM|BIRCH|1971").any() and not len(merged(*rows))
+    assert "two people" in trace_identities(department(patients=rows))["evidence"][0]
+    images = found(exam({"patient_id": "T2"}, *rows)).set_index("code").loc["U05e"]
+    assert images["owner"] == "PACS administrator" and "a merge of the two is doubted" in images["evidence"]
+
+
+@pytest.mark.parametrize(("prior", "who"), [
+    ("TRAUMA12", DIFFERENT), ("T2", {**DIFFERENT, "patient_name": "DOE^JOHN"}), ("T2", {**DIFFERENT, "patient_name": "BIRCH^ROWAN"}), ("T2", {"patient_name": "BIRCH^KIM"}),
+    ("T2", {**DIFFERENT, "patient_birth_date": "19000101"}), ("T2", {**DIFFERENT, "patient_birth_date": "19480321"}), ("T2", {**DIFFERENT, "patient_name": "ROWAN^ASH"})],
+    ids=["temporary id", "temporary name", "married", "same birth date", "no birth date", "birth date swapped", "name reversed"])
+def test_a_merge_that_may_well_be_of_one_person_is_followed(prior, who):
+    rows = [person(patient_id=prior, **who), merge(prior, ME)]
+    assert merged(*rows) == {prior: ME} and found(exam({}, *rows)).empty
+
+
+def test_a_merge_of_people_whose_order_fits_the_survivor_is_followed():
+    dept = department(patients=[person(patient_id="T2", **DIFFERENT), merge("T2", ME)], orders=[order(patient_id="T2")])
+    assert merged_ids(dept.patients, dept.orders) == {"T2": ME}
 
 
 def test_taking_back_one_link_of_a_chain_leaves_the_rest():
@@ -111,6 +136,19 @@ def test_one_number_of_two_issuers_is_two_people():
 def test_an_issuer_that_is_not_told_is_the_only_one_the_feed_knows():
     assert merged(merge("1", "2", issuer_of_patient_id="X"), merge("2", "3", LATER)) == {"1": "3", "2": "3"}
     assert found(exam({"patient_id": "1"}, merge("1", ME, issuer_of_patient_id="X")))["code"].tolist() == ["U05c"]
+
+
+# Temporary names
+
+@pytest.mark.parametrize(("who", "is_nobody"), [
+    ({"patient_name": "DOE^MARY"}, False), ({"patient_name": "DOE^MARY^J"}, False), ({"patient_name": "DOE-OAK^JOHN"}, False), ({"patient_name": "DOERING^JANE"}, False),
+    ({"patient_name": "DOE^JOHN"}, True), ({"patient_name": "DOE^JANE^3"}, True), ({"patient_name": "Baby Doe"}, True), ({"patient_name": "DOE"}, True),
+    ({"patient_name": "DOE^MARY", "patient_birth_date": ""}, True), ({"patient_name": "DOE^MARY", "patient_birth_date": "19000101"}, True),
+    ({"patient_name": "DOE^MARY", "patient_id": "UNK_0031"}, True), ({"patient_name": "UNKNOWN^MALE"}, True), ({"patient_name": "TRAUMA^7"}, True)])
+def test_a_doe_with_a_first_name_of_her_own_and_a_birth_date_is_somebody(who, is_nobody):
+    assert is_temporary({**PERSON, **who}) is is_nobody
+    got = found(exam(who, ordered=who))
+    assert got["code"].tolist() == ["U05d"] * is_nobody
 
 
 # What became of whom
