@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ..analyses.unmatched import describe_finding
 from ..schemas import NOT_IMAGES
 from ..tables import STUDIES, add_problem, conform
 from .corrections import read_corrections, split_study_uid
@@ -36,8 +37,16 @@ def _fold(dept, ledger):
         applied = _APPLY[decision["kind"]](dept, decision)
         if applied is None and not _is_overtaken(dept, decision, rows[i + 1:]):
             stale.append(decision["seq"])
+        if applied and decision["kind"] == "merge":     # what is one study for several orders now was decided on
+            reviewed.append(_group_case(decision))
         dept = applied or dept
     return dept._replace(reviewed=tuple(dict.fromkeys(reviewed))), decisions[decisions["seq"].isin(stale)].reset_index(drop=True)
+
+
+def _group_case(merge):
+    """The finding_id of the group case that the studies of a merge are now, if they were made for several orders."""
+    return describe_finding("U09", accession=merge["new"], studies=[{"study_instance_uid": merge["target"].split()[0]}], found_at=None, owner="nobody", confidence=1,
+                            evidence="-", correction="-")["finding_id"]
 
 
 def apply_decision(dept, decision):
@@ -48,13 +57,12 @@ def apply_decision(dept, decision):
 
 def _set_value(dept, decision):
     """The Department when the decision met its old value (or its new one, having been applied before) and now stands in the tables, else None."""
-    met = None
+    is_met = False
     for name, key in _TABLES:
         table = getattr(dept, name)
-        rows = _about(table[key], decision) & table[decision["field"]].isin(_olds(decision) + [decision["new"]])
+        rows = about_old(table, key, decision)
         if not rows.any():
             continue
-        met = dept
         uids = table.loc[rows, "study_instance_uid"]
         if decision["field"] == "patient_id":
             table.loc[rows, "patient_id"] = decision["new"]
@@ -65,12 +73,16 @@ def _set_value(dept, decision):
             (_forget_requests if name == "studies" else _point_report)(dept, table, rows, decision)
         if name == "studies":
             dept.series.loc[dept.series["study_instance_uid"].isin(uids), decision["field"]] = decision["new"]
-    return met
+        elif decision["kind"] == "link":        # the exams of one message are one report now
+            dept = dept._replace(reports=table[~(rows & table.duplicated([key, "accession_number", "result_status", "source_file", "source_offset"]))].reset_index(drop=True))
+        is_met = True
+    return dept if is_met else None
 
 
-def _olds(decision):
-    """The versions of one report may carry several spellings of its number."""
-    return [decision["old"], *(decision["old"].split() if " " in decision["target"] else [])]
+def about_old(table, key, decision):
+    """Which rows of studies or reports a decision on their value moves: those that carry the old value, or one of those of several versions or exams of a report, or the new."""
+    values = [decision["old"], decision["new"], *(decision["old"].split() if key == "message_control_id" else [])]
+    return _about(table[key], decision) & table[decision["field"]].isin(values)
 
 
 def _about(keys, decision):
@@ -112,7 +124,7 @@ def _point_report(dept, reports, rows, decision):
 
 def _move_records(dept, moved, key, decision):
     """The events and the trace of what was linked go along; of a message about several exams only those of the old number."""
-    numbers = {*_olds(decision), decision["new"], ""}
+    numbers = {decision["old"], *decision["old"].split(), decision["new"], ""}
     for name, spoken in (("events", "source"), ("trace", "lane")):
         table = getattr(dept, name)
         if key == "study_instance_uid":

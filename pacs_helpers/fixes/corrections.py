@@ -54,6 +54,8 @@ def _require(kind, target, field, old, new, series):
             raise TableError(f"{name}: {kind} needs the {name} value." if name != "series" else f"series: a {kind} correction names the Series Instance UIDs that move.")
     if kind == "unlink" and new or series and kind not in _NEEDS_SERIES:
         raise TableError("new: what is unlinked goes nowhere; to move it, link it." if kind == "unlink" else f"series: a {kind} correction moves no series; split and merge_series do.")
+    if kind in ("patient_id", "link") and old.strip() == new:
+        raise TableError("new: this is the old value: nothing would change. To close a finding that is right as it is, dismiss it.")
     if kind == "merge" and len(set(target.split())) < 2:
         raise TableError("target: a merge names two or more Study Instance UIDs, space-separated; the first is the study that stays.")
     if kind == "merge_series" and new in target.split():
@@ -127,7 +129,7 @@ def count_records(ledger):
 
 
 def _refuse_circle(standing, old, new):
-    step = {r["old"]: r["new"] for r in standing[standing["kind"] == "patient_id"].to_dict("records")}
+    step = {r["old"]: r["new"] for r in standing[standing["kind"] == "patient_id"].to_dict("records") if r["old"] != r["new"]}
     here, seen = new.strip(), {old}
     while here in step:
         here = step[here]

@@ -126,7 +126,7 @@ def _identity_messages(decision, before, study, envelope, draft):
     told = pd.concat([before.patients, before.orders])
     issuers = told.loc[(told["patient_id"] == decision["new"]) & (told["issuer_of_patient_id"] != ""), "issuer_of_patient_id"].tolist()
     person = {"patient_id": decision["new"], "issuer_of_patient_id": [study["issuer_of_patient_id"], *issuers][-1], **known}
-    if decision["reason"] in ("MERGED", "IDENTITY_CONFIRMED") and decision["old"] not in ("", decision["new"]):
+    if decision["reason"] in ("MERGED", "IDENTITY_CONFIRMED") and decision["old"]:
         text = merge_message(person, {**study, "patient_id": decision["old"]}, envelope)
         yield "hl7", f"ADT^A40 that merges the old ID ({draft})", text, "an A40 moves everything of the old ID: only registration may decide it"
     elif any(known[c] not in ("", study[c]) for c in known):
@@ -155,7 +155,8 @@ def _attempt(system, title, draft):
 def _about(decision, finding, dept, site):
     """Which exam, study or report it is, where and when, so that another desk finds it; "" where only the finding's number is known."""
     ids = {*decision["target"].split(), *finding.get("study_instance_uid", "").split(), *finding.get("message_control_id", "").split()}
-    studies, reports = (table[table[key].isin(ids)].drop_duplicates(key).to_dict("records") for table, key in ((dept.studies, "study_instance_uid"), (dept.reports, "message_control_id")))
+    studies, reports = (table[table[key].isin(ids)].drop_duplicates([key, "accession_number"]).to_dict("records")
+                        for table, key in ((dept.studies, "study_instance_uid"), (dept.reports, "message_control_id")))
     told = [f"study {s['study_instance_uid']}, accession {s['accession_number'] or '(none)'}, station {s['station_name'] or '(unknown)'}, {_clock(s, ('study_at', 'started_at'), site)}"
             for s in studies]
     told += [f"report {r['message_control_id']}, accession {r['accession_number'] or '(none)'}, {_clock(r, ('observed_at', 'message_at'), site)}" for r in reports]

@@ -10,7 +10,7 @@ from ..analyses.identities import merged_ids
 from ..analyses.identity import is_temporary, same_name
 from ..schemas import NOT_IMAGES
 from ..tables import REHEARSAL, conform, require_columns
-from .applied import apply_decision, known_person
+from .applied import about_old, apply_decision, known_person
 from .corrections import FIELDS, read_corrections, split_study_uid
 
 ONE_VISIT = pd.Timedelta("1h")           # what is ordered for one visit is placed together
@@ -23,7 +23,7 @@ def rehearse(dept, ledger, *, site=None, instances=None, findings=None):
     Counts are of what moves, and of where it goes before and after: a person, an exam or a study. With `site`, an accession number is
     known however it is spelled. With `instances`, the table of `read_headers`, SOP Instance UIDs that are on both sides are found;
     without it only those that the studies of two patients share. With `findings`, those of `dept`, nothing is joined or split while a
-    wrong patient (U05e) stands on it.
+    wrong patient or exam (U05e, U07) stands on it.
     """
     return rehearse_steps(list(walk_decisions(dept, ledger)), site, instances, findings)
 
@@ -49,12 +49,12 @@ def collisions_of(decision, dept, *, site=None, instances=None, findings=None):
 
 
 def _wrong_patients(findings):
-    """`{finding_id: its studies}` of the findings U05e."""
+    """`{finding_id: (its studies, evidence)}` of the findings that images are of another patient or exam than they say."""
     if findings is None:
         return {}
-    require_columns(findings, ("finding_id", "code", "study_instance_uid"), "findings")
-    rows = findings[findings["code"] == "U05e"]
-    return dict(zip(rows["finding_id"], rows["study_instance_uid"].str.split()))
+    require_columns(findings, ("finding_id", "code", "study_instance_uid", "evidence"), "findings")
+    rows = findings[findings["code"].isin(["U05e", "U07"])]
+    return {name: ({*uids.split()}, words) for name, uids, words in rows[["finding_id", "study_instance_uid", "evidence"]].values}
 
 
 def walk_decisions(dept, ledger):
@@ -75,7 +75,8 @@ def _moved(decision, dept):
     if decision["series"]:
         series = series[series["series_instance_uid"].isin(decision["series"].split())]
     studies = dept.studies[dept.studies["study_instance_uid"].isin(uids[1:] if kind == "merge" else uids)]
-    return studies, series, dept.reports[dept.reports["message_control_id"].isin(uids) & (dept.reports["message_control_id"] != "")]
+    is_moved = about_old(dept.reports, "message_control_id", decision) if kind in ("patient_id", "link", "unlink") else False
+    return studies, series, dept.reports[dept.reports["message_control_id"].isin(uids) & (dept.reports["message_control_id"] != "") & is_moved]
 
 
 def _counts(decision, before, after):
@@ -104,8 +105,6 @@ def _collisions(decision, before, after, final, site, instances, wrong):
         return
     if decision["kind"] == "dismiss":
         return
-    if decision["old"] == decision["new"] and decision["kind"] in ("patient_id", "link"):
-        yield "the new value is the old one: nothing would change"
     studies, series, reports = _moved(decision, before)
     for name in ("series", "studies"):
         if getattr(before, name)["n_instances"].sum() != getattr(after, name)["n_instances"].sum():
@@ -113,14 +112,15 @@ def _collisions(decision, before, after, final, site, instances, wrong):
     if decision["kind"] == "patient_id":
         yield from _other_person(decision, before, [*studies.to_dict("records"), *reports.to_dict("records")])
     elif decision["kind"] in ("link", "split", "merge"):
-        yield from _other_exam(decision, before, final, site)
+        yield from _other_exam(decision, before, reports, final, site)
     if decision["kind"] in ("merge", "merge_series"):
         stays = decision["new"] if decision["kind"] == "merge_series" else decision["target"].split()[0]
         yield from _two_studies(before, studies, stays, _sops(instances, studies, series, decision))
     if decision["kind"] in ("merge", "merge_series", "split"):
         yield from _not_one_exam(decision, before, studies, series, site)
-        if {*decision["target"].split(), decision["new"]} & {uid for uids in wrong.values() for uid in uids}:
-            yield "a wrong patient (finding U05e) stands on one of these studies: settle that first"
+        for name, (uids, words) in wrong.items():
+            if uids & {*decision["target"].split(), decision["new"]} and (decision["kind"] != "split" or name.startswith("U05e")):
+                yield f"{name} stands on one of these studies, settle that first: {words.rstrip('.')}"
     if decision["kind"] == "split":
         if set(series["series_instance_uid"]) == set(before.series.loc[before.series["study_instance_uid"] == decision["target"], "series_instance_uid"]):
             yield "all series leave the study: link it instead"
@@ -151,18 +151,17 @@ def of_exam(table, number, site):
     return table.loc[numbers.index[(numbers == wanted) & (wanted != "")]]
 
 
-def _other_exam(decision, before, final, site):
+def _other_exam(decision, before, reports, final, site):
     new, targets = decision["new"], decision["target"].split()
     merged = merged_ids(before.patients, before.orders, before.reports)
     own_studies = before.studies[before.studies["study_instance_uid"].isin(targets)]
-    reports = before.reports[before.reports["message_control_id"].isin(targets)]
     own = set()
     for table, key, rows in ((final.studies, "study_instance_uid", own_studies), (final.reports, "message_control_id", reports)):
         there = table[table[key].isin(rows[key])]           # the ID may be corrected after the number
         own |= {merged.get(i, i) for i in (there if len(there) else rows)["patient_id"]} - {""}
     orders, other_studies, other_reports = (of_exam(table, new, site) for table in (before.orders, before.studies, before.reports))
     other_studies = other_studies[~other_studies["study_instance_uid"].isin(targets)]
-    other_reports = other_reports[~other_reports["message_control_id"].isin(targets)]
+    other_reports = other_reports.drop(index=reports.index, errors="ignore")
     strangers = {merged.get(i, i) for table in (orders, other_studies, other_reports) for i in table["patient_id"]} - own - {""}
     if len(own) > 1:
         yield f"what moves carries several patient IDs: {', '.join(sorted(own))}"

@@ -2,7 +2,6 @@
 
 import hashlib
 import html
-from contextlib import suppress
 
 import ipywidgets as w
 
@@ -14,7 +13,7 @@ from ..tables import TableError
 from .axes import FINDING_NAMES
 from .bulk import bulk_rules, bulk_table, head_of_rule, record_all, rows_of_rule, told
 from .comparison import comparison_table, sides_of
-from .decisions import ACTIONS, INPUTS, ONE_EXAM, cautions_of, decision_of, fitting_number, id_decision, match_decision, plan_of, reasons_for, redoable, series_of, studies_near, subjects_of
+from .decisions import ACTIONS, ALONE, INPUTS, ONE_EXAM, cautions_of, decision_of, fitting_number, id_decision, meant_of, plan_of, reasons_for, redoable, series_of, studies_near, subjects_of
 from .keyguard import guarded, with_still
 from .queue import describe_candidate, describe_queued, left_in_words, queue_table, rank_urgency, title_of_finding
 from .thumbnails import thumbnails_html
@@ -157,22 +156,18 @@ class FixBench:
         subject, finding, chosen = self.inputs["subject"], self.finding, self._chosen()
         subject.options = subjects_of(finding, chosen, self.now) if finding else []
         ids = [value for _, value in subject.options]
-        meant = ids[-1] if finding and finding["code"] == "U05e" and ids else ""
-        if chosen and finding["code"] not in ONE_EXAM:
-            with suppress(TableError):          # nothing to accept: then nothing is meant
-                meant = match_decision(finding, chosen, self.now, self.site)["target"]
-        subject.value = meant if meant in ids else ids[0] if ids else None
+        subject.value = meant_of(finding, chosen, ids, self.now, self.site) if ids else None
         self._fill_subject()
 
     def _fill_subject(self):
-        finding, chosen, subject = self.finding, self._chosen(), self.inputs["subject"].value or ""
+        finding, chosen, (subject, _, exam) = self.finding, self._chosen(), (self.inputs["subject"].value or "").partition(ALONE)
         self.inputs["studies"].options = studies_near(finding, chosen, subject, self.now) if finding else []
         if finding is None:
             self.sides.value = self.pictures.value = ""
         else:
             uid = subject if (self.now.studies["study_instance_uid"] == subject).any() else chosen.get("candidate_study_instance_uid", "").split(" ")[0]
-            fits = fitting_number(finding, self.now, self.site)
-            feed, study = sides_of(finding, self.now, self.site, fits or chosen.get("candidate_accession_number", ""), uid)
+            number = fitting_number(finding, self.now, self.site) or chosen.get("candidate_accession_number", "")
+            feed, study = sides_of(finding | {"accession_number": exam or finding["accession_number"]}, self.now, self.site, number, uid)
             self.sides.value = comparison_table(feed, study)
             proposed = id_decision(finding, feed, study, self.now)
             self.inputs["patient_id"].value = proposed["new"] if proposed.get("target") == subject else ""
@@ -228,7 +223,7 @@ class FixBench:
         return self.is_named and bool(self.reason.value) and (self.reason.value != "OTHER" or bool(self.note.value.strip()))
 
     def _fill_rule(self):
-        self.bulk, self.n_left_out = rows_of_rule(self.rules, self.inputs["rule"].value, self.now, self.site, self.instances)
+        self.bulk, self.n_left_out = rows_of_rule(self.rules, self.inputs["rule"].value, self.now, self.site, self.instances, self.undecided)
         self.inputs["count"].value = ""
         self._plan()
 

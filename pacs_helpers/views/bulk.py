@@ -68,10 +68,10 @@ def head_of_rule(rows, findings):
     return row and findings[findings["finding_id"] == row["finding_id"]].iloc[0].to_dict(), row
 
 
-def rows_of_rule(rules, rule, dept, site, instances=None):
+def rows_of_rule(rules, rule, dept, site, instances=None, findings=None):
     """`(rows of the rule to record, how many are left out because something stands against them)`, of the first 100: the rest comes with the next round."""
     rows = rules[rules["rule"] == rule].head(AT_ONCE)
-    is_clear = [not cautions_of({name: row[name] for name in DECISION}, dept, site, instances) for row in rows.to_dict("records")]
+    is_clear = [not cautions_of({name: row[name] for name in DECISION}, dept, site, instances, findings) for row in rows.to_dict("records")]
     return rows[is_clear].reset_index(drop=True), len(rows) - sum(is_clear)
 
 

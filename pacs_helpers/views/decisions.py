@@ -22,6 +22,7 @@ OF_CODE = {"U05a": "TYPED_WRONG", "U05b": "ID_FORMAT", "U05c": "MERGED", "U05d":
 ONE_EXAM = ("U08", "U10")
 _NOTHING = ("There is no safe proposal to accept here: nothing says what is right. Find out, and correct it by one of the other actions; "
             "if nothing is wrong, choose Ignore, and give the reason.")
+ALONE = "\n"            # between a message and the one of its exams that is meant
 SIDES = (("studies", "study_instance_uid"), ("reports", "message_control_id"))
 
 
@@ -42,7 +43,19 @@ def subjects_of(finding, chosen, dept):
     """`[(words, id)]` of the studies and the report that a finding and its candidate are about."""
     uids, messages = _uids_of(finding, chosen), finding["message_control_id"]
     report = [(f"report, {' '.join(_values(messages, 'accession_number', dept)) or 'no accession'}", messages)] if _values(messages, "patient_id", dept) else []
-    return _told(dept.studies[dept.studies["study_instance_uid"].isin(uids)], uids) + report
+    alone = sorted((n for n in _exams_of(messages, dept) if n), key=lambda n: n != finding["accession_number"])
+    return _told(dept.studies[dept.studies["study_instance_uid"].isin(uids)], uids) + [*((f"report, exam {n} alone", f"{messages}{ALONE}{n}") for n in alone), *report]
+
+
+def meant_of(finding, chosen, ids, dept, site):
+    """Which of `ids`, those of subjects_of, is most likely to be decided on."""
+    if finding["code"] == "U05e":
+        return ids[-1]
+    try:
+        decision = match_decision(finding, chosen, dept, site) if chosen and finding["code"] not in ONE_EXAM else {}
+    except TableError:
+        decision = {}               # nothing to accept: then nothing is meant
+    return next((i for i in (f"{decision.get('target')}{ALONE}{decision.get('old')}", decision.get("target")) if i in ids), ids[0])
 
 
 def studies_near(finding, chosen, subject, dept):
@@ -106,26 +119,23 @@ def decision_of(action, finding, chosen, given, dept, site):
 
 
 def _change(kind, subject, given, dept):
-    _refuse_several(subject, dept)
     column, new = ("accession_number", given["accession"].strip()) if kind == "link" else ("patient_id", given["patient_id"].strip())
-    olds = _values(subject, column, dept)
+    subject, _, exam = subject.partition(ALONE)
+    olds = [exam] if exam and kind == "link" else _values(subject, column, dept)
     if not new or olds == [new]:
         raise TableError("This stands there already: nothing to record." if new else f"Type the {column.replace('_', ' ').replace('id', 'ID')}.")
     return {"kind": kind, "target": subject, "old": " ".join(o for o in olds if o != new), "new": new}
 
 
-def _refuse_several(target, dept):
-    """One exam of a message cannot be moved without the others, nor a draft be made of it."""
+def _exams_of(target, dept):
+    """The accession numbers of a report message that is about several exams; [] of one, and of a study."""
     versions = dept.reports[dept.reports["message_control_id"].isin(target.split())].groupby("message_control_id")["accession_number"]
-    numbers = sorted({n for _, one in versions if one.nunique() > 1 for n in one})
-    if numbers:
-        raise TableError(f"One report message is about several exams ({', '.join(n or 'no accession' for n in numbers)}), and this would not move one alone: "
-                         "have its author send it again, exam by exam. Choose Not here, and pass it on.")
+    return sorted({n for _, one in versions if one.nunique() > 1 for n in one})
 
 
 def _unlink(subject, given, dept):
-    _refuse_several(subject, dept)
-    olds = [o for o in _values(subject, "accession_number", dept) if o]
+    subject, _, exam = subject.partition(ALONE)
+    olds = [o for o in ([exam] if exam else _values(subject, "accession_number", dept)) if o]
     if not olds:
         raise TableError("It stands under no accession number: nothing to record.")
     return {"kind": "unlink", "target": subject, "old": " ".join(olds), "new": ""}
@@ -205,10 +215,9 @@ def match_decision(finding, chosen, dept, site):
         is_named = finding["code"] != "U05e" or any(i and i in finding["evidence"] for i in (decision.get("new", ""), feed.get("patient_id", "")))
         if decision.get("new", "") in ("", decision.get("old", "")) or not is_named:
             raise TableError(_NOTHING)
-        _refuse_several(decision["target"], dept)
         return decision
     if messages and accession:
-        return _link(messages, accession, dept, site)
+        return _link(messages, accession, dept, site, finding["accession_number"])
     if uid and accession:
         return _link(uid, accession, dept, site)
     if offered and not uid:
@@ -222,9 +231,9 @@ def fitting_number(finding, dept, site):
     return said[1] if said and not of_exam(dept.orders, said[1], site).empty else ""
 
 
-def _link(target, new, dept, site):
-    _refuse_several(target, dept)
-    olds = _values(target, "accession_number", dept)
+def _link(target, new, dept, site, number=""):
+    """Of a report about several exams the one moves that the finding is about."""
+    olds = [number] if number in _exams_of(target, dept) else _values(target, "accession_number", dept)
     if not new or {site.clean_accession(number) for number in olds} == {site.clean_accession(new)}:
         raise TableError(_NOTHING)
     return {"kind": "link", "target": target, "old": " ".join(olds), "new": new}
@@ -250,16 +259,13 @@ def id_decision(finding, feed, study, dept):
 def cautions_of(decision, dept, site, instances=None, findings=None):
     """Sentences on what stands against a decision, undecided `findings` among it, and on an accession number that no order carries."""
     unknown = decision["kind"] in ("link", "split", "merge") and of_exam(dept.orders, decision["new"], site).empty
-    standing = _standing(decision, findings) if findings is not None else ()
-    return [*standing, *collisions_of(decision, dept, site=site, instances=instances), *([f"no order carries the accession number {decision['new']}"] if unknown else [])]
+    return [*collisions_of(decision, dept, site=site, instances=instances, findings=findings), *([f"no order carries the accession number {decision['new']}"] if unknown else [])]
 
 
-def _standing(decision, findings):
-    """Sentences on the findings that say that what would be joined is of another patient or exam."""
-    uids = {*decision["target"].split(), decision.get("new", "")} if decision["kind"] in ("merge", "merge_series") else set()
-    for finding in findings[findings["code"].isin(["U05e", "U07"])].to_dict("records") if uids else ():
-        if uids & {*finding["study_instance_uid"].split()}:
-            yield f"{finding['finding_id']} stands on it: {finding['evidence']}"
+def _exams_touched(decision, dept):
+    numbers = _exams_of(decision["target"], dept) if decision["kind"] in ("patient_id", "link", "unlink") else []
+    moved = [n for n in numbers if decision["kind"] == "patient_id" or n in (decision["old"], *decision["old"].split())]
+    return f" The report is about {len(numbers)} exams ({', '.join(n or 'no accession' for n in numbers)}): this touches {len(moved)} of them, {', '.join(moved)}." if numbers else ""
 
 
 def plan_of(decision, cautions, reason, dept):
@@ -270,7 +276,7 @@ def plan_of(decision, cautions, reason, dept):
     if decision["kind"] == "merge":
         parts = [f"…{uid[-6:]} from {' '.join(_values(uid, 'accession_number', dept)) or 'no accession'}" for uid in decision["target"].split()]
         change = f", all under {decision['new']}: {', '.join(parts)}"
-    series = f" Series: {', '.join(decision['series'].split())}." if decision.get("series") else ""
+    series = f" Series: {', '.join(decision['series'].split())}." if decision.get("series") else _exams_touched(decision, dept)
     alarm = "".join(f"<br><strong style='color:#a40000'>! {html.escape(c)}</strong>" for c in cautions)
     why = html.escape(f"Reason: {reason}." if reason else "Confirm the reason, or choose another.")
     what = f"{html.escape(words + change)}. {html.escape(series)}<br>On {html.escape(decision['target'])}."

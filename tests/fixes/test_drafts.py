@@ -87,12 +87,6 @@ def test_an_order_spelled_another_way_is_changed_and_not_placed_again(ledger, tm
     assert rows[["order_control", "obr_18"]].values.tolist() == [["XO", "NS-01001"]]
 
 
-def test_an_id_that_stays_as_it_is_is_never_merged_into_itself(ledger):
-    decide(ledger, kind="patient_id", old="TEST100231", new="TEST100231", reason="MERGED")
-    dept = department(orders=[order()], studies=[study()])
-    assert [(d["system"], d["text"]) for d in draft_corrections(dept, ledger, site=SITE).to_dict("records")][:2] == [("dcmodify", ""), ("orthanc", "")]
-
-
 def test_a_split_ties_the_order_to_the_study_its_series_form(ledger, tmp_path):
     series = [{"study_instance_uid": "2.25.1", "series_instance_uid": f"2.25.1.{n}", "modality": "CT", "n_instances": 1} for n in (1, 2)]
     decide(ledger, kind="split", series="2.25.1.2", old="R1001", new="R1002", reason="TWO_EXAMS")

@@ -12,7 +12,7 @@ import pytest
 from pacs_helpers import locks
 from pacs_helpers.fixes import ledger as module
 from pacs_helpers.fixes.corrections import read_corrections, record_correction, undo_correction, verify_corrections
-from pacs_helpers.fixes.ledger import LedgerError, read_ledger
+from pacs_helpers.fixes.ledger import LedgerError, append_record, read_ledger
 from pacs_helpers.tables import TableError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,8 +23,8 @@ def path(tmp_path):
     return tmp_path / "corrections.jsonl"
 
 
-def decide(path, target="2.25.1", old="A", new="B", **more):
-    return record_correction(path, kind="patient_id", target=target, old=old, new=new, reason="TYPED_WRONG", decided_by="Pat", **more)
+def decide(path, target="2.25.1", old="A", new="B", kind="patient_id", **more):
+    return record_correction(path, kind=kind, target=target, old=old, new=new, reason="TYPED_WRONG", decided_by="Pat", **more)
 
 
 def test_a_decision_is_one_line_that_only_its_owner_can_read(path):
@@ -259,6 +259,16 @@ def test_a_decision_that_says_too_little_is_refused(path, more, words):
     with pytest.raises(TableError, match=words):
         record_correction(path, **{"kind": "patient_id", "target": "2.25.1", "old": "A", "new": "B", "reason": "TYPED_WRONG", "decided_by": "Pat", **more})
     assert not path.exists()
+
+
+def test_a_decision_that_changes_nothing_is_refused_and_one_of_old_makes_no_circle(path):
+    for kind in ("patient_id", "link"):
+        with pytest.raises(TableError, match="new: this is the old value"):
+            decide(path, kind=kind, old="A", new=" A ")
+    assert not path.exists()
+    append_record(path, op="decide", kind="patient_id", target="2.25.1", field="patient_id", old="A", new="A", reason="NO_ERROR", user="Pat", finding_id="")
+    decide(path, target="2.25.2", old="B", new="A")
+    assert len(read_ledger(path)) == 2
 
 
 def test_two_ids_cannot_be_turned_into_each_other(path):

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from pacs_helpers.analyses.matching import find_mismatches
-from pacs_helpers.fixes.applied import apply_corrections
+from pacs_helpers.fixes.applied import apply_corrections, find_stale
 from pacs_helpers.fixes.corrections import read_corrections, record_correction
 from pacs_helpers.fixes.ledger import read_ledger
 from pacs_helpers.views.bench import FixBench
@@ -472,15 +472,54 @@ def test_a_missing_number_was_not_typed_wrong(tmp_path):
     assert bench.planned["old"] == "" and bench.reason.options[0] == ("choose", "") and ("", "") not in bench.reason.options
 
 
-@pytest.mark.parametrize("action", ["patient_id", "link", "unlink"])
-def test_a_report_of_several_exams_is_compared_by_the_exam_meant_and_not_changed_for_one(tmp_path, action):
-    """One message reports R1 and R2; the images of R2 are not there. To move the message would move R1 too."""
+@pytest.mark.parametrize(("action", "subject", "old", "there"), [
+    ("link", "V1\nR2", "R2", ["R1", "R9"]), ("unlink", "V1\nR2", "R2", ["R1", ""]), ("link", "V1", "R1 R2", ["R9"]), ("unlink", "V1", "R1 R2", ["", ""]),
+    ("patient_id", "V1", "TEST100231", ["R1", "R2"]),
+])
+def test_a_report_of_several_exams_moves_whole_or_one_exam_alone_and_says_how_many(tmp_path, action, subject, old, there):
+    """One message reports R1 and R2; the images of R2 are not there. R2 alone is what the finding is about."""
     both = [report(number, message_control_id="V1", procedure_name=name) for number, name in (("R1", "CT HEAD"), ("R2", "CT PELVIS"))]
-    bench = bench_of(department(orders=[order("R1"), order("R2")], studies=[study("R1")], reports=both), tmp_path)
+    dept = department(orders=[order("R1"), order("R2"), order("R9", **OTHER)], studies=[study("R1")], reports=both)
+    bench = bench_of(dept, tmp_path)
     bench.code.value = "U03"
     assert bench.finding["accession_number"] == "R2" and "CT PELVIS" in bench.sides.value and "CT HEAD" not in bench.sides.value
-    decide(bench, action, subject="V1", patient_id="TEST200777", accession="R9")
-    assert bench.decisions.empty and "about several exams (R1, R2)" in bench.plan.value
+    assert bench.inputs["subject"].value == "V1\nR2", "what does not belong to the finding is touched only when a person says so"
+    n = 1 if "\n" in subject else 2
+    bench.action.value, bench.inputs["subject"].value = action, subject
+    bench.inputs["patient_id"].value, bench.inputs["accession"].value = "TEST200777", "R9"
+    assert f"The report is about 2 exams (R1, R2): this touches {n} of them, {'R2' if n == 1 else 'R1, R2'}." in bench.plan.value
+    decide(bench, action)
+    assert bench.decisions[["kind", "target", "old"]].iloc[0].tolist() == [action, "V1", old]
+    fixed = apply_corrections(dept, bench.ledger).reports
+    assert find_stale(dept, bench.ledger).empty and fixed["accession_number"].tolist() == there
+    assert set(fixed["patient_id"]) == {"TEST200777" if action == "patient_id" else "TEST100231"}
+
+
+def test_accepting_a_candidate_for_one_exam_of_a_report_leaves_the_others_where_they_are(tmp_path):
+    both = [report("R1", message_control_id="V1"), report("R1010", message_control_id="V1", placer_order_number="P9")]
+    dept = department(orders=[order("R1"), order()], reports=both,
+                      studies=[study("R1"), study(uid="2.25.2", study_at="2025-11-12T09:00Z", started_at="2025-11-12T09:00Z", ended_at="2025-11-12T09:05Z")])
+    bench = bench_of(dept, tmp_path)
+    bench.code.value = next(code for _, code in bench.code.options if code in ("U03", "U06"))
+    bench.choice.index = ["R1001" in row for row, _ in bench.choice.options].index(True)
+    decide(bench, "accept")
+    assert bench.decisions[["kind", "target", "old", "new"]].iloc[0].tolist() == ["link", "V1", "R1010", "R1001"]
+    assert apply_corrections(dept, bench.ledger).reports["accession_number"].tolist() == ["R1", "R1001"]
+
+
+def test_studies_merged_for_several_orders_are_no_new_finding(tmp_path):
+    studies = [study(n, u, requested_accession_numbers=n, requested_procedure_ids=n, started_at=f"2025-11-10T09:{at}Z", ended_at=f"2025-11-10T09:{at}Z", frame_of_reference_uids="2.25.9")
+               for n, u, at in (("R1", "2.25.1", "00"), ("R2", "2.25.2", "05"))]
+    dept = department(orders=[order("R1"), order("R2")], studies=studies, reports=[report(n, message_control_id="V1") for n in ("R1", "R2")])
+    bench = bench_of(dept, tmp_path)
+    assert bench.finding["code"] == "U08"
+    before = set(bench.all_findings["finding_id"])
+    decide(bench, "accept")
+    assert bench.decisions["kind"].tolist() == ["merge"]
+    after = find_mismatches(apply_corrections(dept, bench.ledger), as_of=NOW, site=SITE)
+    assert set(after["finding_id"]) <= before - {bench.decisions["finding_id"].iloc[0]}
+    bench.undo.click()
+    assert set(find_mismatches(apply_corrections(dept, bench.ledger), as_of=NOW, site=SITE)["finding_id"]) == before
 
 
 def test_a_merge_says_from_which_number_each_study_comes_and_what_stands_against_it(tmp_path):
@@ -490,4 +529,4 @@ def test_a_merge_says_from_which_number_each_study_comes_and_what_stands_against
     bench.action.value = "merge"
     bench.inputs["studies"].value, bench.inputs["accession"].value = ("2.25.111111", "2.25.222222"), "R1001"
     assert "all under R1001: …333333 from R2, …111111 from no accession, …222222 from R1001" in bench.plan.value
-    assert f"! {bench.finding['finding_id']} stands on it" in bench.plan.value
+    assert f"! {bench.finding['finding_id']} stands on one of these studies, settle that first" in bench.plan.value
