@@ -5,7 +5,7 @@ from collections import defaultdict
 import pandas as pd
 
 from .identities import Merges, compare_ids, current_id, how_many_differ
-from .identity import MAX_TYPO, edits, is_not_a_patient, is_stranger, plain_id, same_birth_date, same_name
+from .identity import MAX_TYPO, are_wholly_other_names, edits, is_not_a_patient, is_stranger, plain_id, same_birth_date, same_name
 from .imagefaults import homes, is_foreign
 from .unmatched import describe_finding
 from .wrongpatients import CLEAN, contradictions, made_at, other_demographics, other_room, other_time
@@ -92,6 +92,7 @@ def _wrong_patient(s, study, links, groups, rooms):
             correction=f"Ask the technologist which exam was done; if it is that one, move the study to accession {links.orders[meant]['accession_number']} and hold the report until then")
     if not (images or is_other or room and not person):
         return None
+    person += ["name"] * (not is_other and are_wholly_other_names(study["patient_name"], order["patient_name"]))
     more = room + other_time(order, study) * is_one
     if is_other:
         words = "; ".join([f"name and {' and '.join(person)} on the images are another person's", *images, *more])

@@ -1,13 +1,16 @@
 """Whether two records speak of one person, and if not, how their identifiers differ (findings U05a to U05e)."""
 
 import re
+import unicodedata
+from itertools import product
 
 import pandas as pd
 from rapidfuzz.distance import OSA
-from rapidfuzz.fuzz import token_sort_ratio
+from rapidfuzz.fuzz import ratio, token_sort_ratio
 
 MAX_TYPO = 2            # edits, a swap counts as one
 SAME_NAME = 85          # rapidfuzz token_sort_ratio, 0..100
+LIKE_NAME = 50          # rapidfuzz ratio of two parts, above which one may be the other in another spelling
 _TEMPORARY = re.compile(r"(?<![^\W\d_])(?:DOE|UNKNOWN|UNK|TRAUMA|UNIDENTIFIED|TEMP)(?![^\W\d_])", re.I)
 _LETTERS = re.compile(r"[^\W\d_]+")
 _ANYBODY = {"JOHN", "JANE", "JON", "BABY", "INFANT", "BOY", "GIRL", "MALE", "FEMALE", "MAN", "WOMAN", "XX", "XXX", "NN"}
@@ -60,6 +63,17 @@ def have_other_first_names(one, other):
     given = [name_parts(person["patient_name"].partition("^")[2] or person["patient_name"]) for person in (one, other)]
     is_short = given[0].startswith(given[1]) or given[1].startswith(given[0])
     return not is_short and edits(*given) > 1 and not same_name(one["patient_name"], other["patient_name"])
+
+
+def are_wholly_other_names(one, other):
+    """True when two full names share nothing: no part of one is, begins or resembles a part of the other. Placeholders and other scripts are not judged."""
+    if one == other or is_temporary_name(one) or is_temporary_name(other):
+        return False
+    plain = [unicodedata.normalize("NFKD", name.partition("=")[0].casefold()) for name in (one, other)]
+    parts = [_LETTERS.findall("".join(c for c in name if not unicodedata.combining(c))) for name in plain]
+    if min(map(len, parts)) < 2 or not all(part.isascii() for part in sum(parts, [])):
+        return False
+    return not any(a.startswith(b) or b.startswith(a) or ratio(a, b) >= LIKE_NAME for a, b in product(*parts))
 
 
 def is_not_a_patient(person):

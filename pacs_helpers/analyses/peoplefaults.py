@@ -1,4 +1,4 @@
-"""What is wrong with the records of people: U12 (one person registered twice, or one ID for two), U17 (one ID, other demographics on the images)."""
+"""What is wrong with the records of people: U12 (one person registered twice, or one ID for two), U17 (one ID, other demographics on images or report)."""
 
 from collections import defaultdict
 from itertools import combinations
@@ -6,7 +6,7 @@ from itertools import combinations
 import pandas as pd
 
 from .identities import follow, key_of, known_issuers, told
-from .identity import edits, have_other_first_names, is_not_a_patient, is_temporary, is_temporary_name, name_parts, plain_id, same_name
+from .identity import are_wholly_other_names, edits, have_other_first_names, is_not_a_patient, is_temporary, is_temporary_name, name_parts, plain_id, same_name
 from .unmatched import describe_finding
 from .wrongpatients import CLEAN, PLAIN_SEXES, contradictions, fitting, other_demographics
 
@@ -17,7 +17,7 @@ _WHO = ["patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_dat
 
 
 def find_people_faults(dept, links):
-    """Findings U12, one per person with several IDs and per ID with several people, and U17, one per study."""
+    """Findings U12, one per person with several IDs, per ID with several people and per merge of two people, and U17, one per study and per exam for its reports."""
     people, accused = people_told(dept), set()
     for said, evidence, correction in (*_registered_twice(people, links), *_two_people(people), *_wrongly_merged(links.merged.steps)):
         orders = [links.orders[o] for pid in {v["patient_id"] for v in said} for o in links.orders_by_patient.get(pid, [])]
@@ -27,10 +27,13 @@ def find_people_faults(dept, links):
         messages = said if not last or last in accused else []
         accused.add(last)
         yield describe_finding("U12", accession=last, messages=messages, found_at=found_at, owner="registration", confidence=0.7, evidence=evidence, correction=correction)
-    fits = fitting(links)
+    fits, names = fitting(links), defaultdict(set)
+    for (_, pid), said in people.items():
+        names[pid] |= {v["patient_name"] for v in said}
     for s, study in enumerate(links.studies):
-        if s not in fits and not is_not_a_patient(study) and (found := _other_demographics(s, study, links)):
+        if s not in fits and not is_not_a_patient(study) and (found := _other_demographics(s, study, links, names)):
             yield found
+    yield from _other_names_in_reports(links, names)
 
 
 def people_told(dept):
@@ -115,11 +118,36 @@ def _is_one_person(one, other):
     return len(issuers) < 2 and {v["patient_sex"] for v in (one, other)} != set(PLAIN_SEXES)
 
 
-def _other_demographics(s, study, links):
+def _has_another_name(record, order, names):
+    """Whether birth date and sex agree and the name is wholly another than any that the feed ever gave to the order's ID, as no marriage or spelling makes it."""
+    is_alike = record["patient_birth_date"] == order["patient_birth_date"] != "" and not other_demographics(record, order)
+    return is_alike and all(are_wholly_other_names(record["patient_name"], name) for name in {order["patient_name"], *names[order["patient_id"]]})
+
+
+def _other_names_in_reports(links, names):
+    wrong, of_order = defaultdict(list), [links.orders.column(c) for c in ("patient_id", "patient_name")]
+    rows = (links.reports.column(c) for c in ("patient_id", "patient_name", "accession_number", "is_duplicate"))
+    for r, (pid, name, number, is_duplicate) in enumerate(zip(*rows)):
+        o = next((o for o in links.orders_by_accession.get(links.clean(number), ()) if of_order[0][o] == pid != ""), None) if name and not is_duplicate else None
+        if o is not None and of_order[1][o] != name and _has_another_name(links.reports[r], links.orders[o], names):
+            wrong[links.orders[o]["accession_number"]].append(links.reports[r])
+    for accession, reports in wrong.items():
+        yield describe_finding(
+            "U17", accession=accession, messages=reports, found_at=reports[0]["message_at"], owner="registration", confidence=0.6,
+            evidence="report and order have one patient ID, birth date and sex, and wholly other names, and no message gave that name to the ID",
+            correction="Hold the report and ask its author whose exam was read; then find with registration which name is right")
+
+
+def _other_demographics(s, study, links, names):
     orders = [links.orders[o] for o in links.orders_of.get(s, []) if links.of_order[o][0] in CLEAN]
     orders = [o for o in orders if o["patient_id"] and links.merged.get(o["patient_id"], o["patient_id"]) == study["patient_id"]]
     partner = min(orders, key=lambda o: (o["accession_number"], o["message_control_id"]), default=None)
     conflicts = other_demographics(study, partner) if partner else []
+    if partner and (len(orders) > 1 or not contradictions(partner, study)) and _has_another_name(study, partner, names):
+        return describe_finding(
+            "U17", accession=partner["accession_number"], studies=[study], found_at=study["study_at"], owner="registration", confidence=0.6,
+            evidence="images and order have one patient ID, birth date and sex, and wholly other names, and no message gave the images' name to the ID",
+            correction="Hold the study and ask the technologist who was examined; then find with registration which name is right, and have the other system take it (A08)")
     # Another name, or images that do not fit, make it another person: U05e.
     if not conflicts or not same_name(study["patient_name"], partner["patient_name"]) or len(orders) == 1 and contradictions(partner, study):
         return None

@@ -231,6 +231,26 @@ def test_one_id_with_other_first_name_and_other_birth_date_is_two_people(other, 
         assert "two birth dates and two names" in got["evidence"][0] and "KIM" not in got["evidence"][0] and "1971" not in got["evidence"][0]
 
 
+@pytest.mark.parametrize(("name", "is_other"), [
+    ("BIRCH^KIM", True), ("BIRCH^ROWAN", False), ("ASH^KIM", False), ("ROWAN^ASH", False), ("ASCHE^ROVAN", False), ("BIRCH^ROW", False), ("BIRCH^R", False),
+    ("KIM", False), ("DOE^JOHN", False), ("王^小东", False), ("Bírch^Kím=王^小东", True)])
+def test_a_wholly_other_name_under_one_id_and_birth_date_is_u17_and_no_marriage_or_spelling_is(name, is_other):
+    for told in (exam({"patient_name": name}), department(orders=[order()], studies=[study()], reports=[report(patient_name=name)])):
+        got = found(told)
+        got = got[got["code"] != "U05d"]
+        assert got[["code", "owner", "confidence"]].values.tolist() == [["U17", "registration", 0.6]] * is_other
+        assert not is_other or "wholly other names" in got["evidence"][0] and "KIM" not in got["evidence"][0].upper()
+
+
+def test_a_name_that_registration_once_gave_the_id_is_only_not_brought_up_to_date():
+    assert found(exam({"patient_name": "BIRCH^KIM"}, person(patient_name="BIRCH^KIM"), person(trigger_event="A08", at=LATER))).empty
+
+
+def test_a_wholly_other_name_beside_images_that_do_not_fit_is_one_u05e():
+    got = found(exam({"patient_name": "BIRCH^KIM", "body_part_examined": "KNEE"}))
+    assert got["code"].tolist() == ["U05e"] and "body part KNEE for CT CHEST; another name" in got["evidence"][0]
+
+
 def test_one_number_of_two_issuers_may_have_two_people():
     rows = [person(issuer_of_patient_id="X"), person(issuer_of_patient_id="Y", patient_name="BIRCH^KIM", patient_birth_date="19710923")]
     assert found(department(patients=rows)).empty
