@@ -11,7 +11,7 @@ import pandas as pd
 from .anatomy import modalities_conflict, regions_conflict, regions_of
 from .identities import merged_ids
 from .identity import MAX_TYPO, edits, is_not_a_patient, is_temporary, known_people, plain_id, same_birth_date, same_name
-from .rows import Rows
+from .rows import Rows, grouped
 
 LEVELS = {"study UID": 1.0, "accession": 0.98, "cleaned accession": 0.95, "other number": 0.85, "patient and time": 0.6, "ambiguous": 0.0, "none": 0.0}
 STATES = ("matched", "ambiguous", "no_key", "no_partner")
@@ -60,23 +60,36 @@ def link_exams(dept, site):
     """
     dept = _qualified(dept)
     studies, orders, reports = (Rows(getattr(dept, name), keys) for name, keys in _IN_ORDER.items())
-    merged, clean = merged_ids(dept.patients, dept.orders, dept.reports), cache(site.clean_accession)
+    studies.share_texts(orders, reports)
+    # What hits one position, as nearly all do, is one list wherever it is kept: nobody changes it.
+    (one_study, one_order, one_report), clean = ([[i] for i in range(len(rows))] for rows in (studies, orders, reports)), _cleaning(site)
+    merged = merged_ids(dept.patients, dept.orders, dept.reports)
     people = _People(merged, {*orders.column("issuer_of_patient_id"), *reports.column("issuer_of_patient_id")} - {""})
-    keys = _study_keys(studies, clean, _reused(orders, reports))
+    keys = _study_keys(studies, one_study, clean, _reused(orders, reports))
     contested, undecided = set(), set()
     of_order, of_report = (_climb_all(items, keys, clean, studies, people, contested) for items in (orders, reports))
     taken = {s for _, hits in of_order for s in hits} | contested
     undecided |= {("order", i) for i in _link_by_time(orders, of_order, studies, taken, people, "scheduled_at")}
-    orders_by_accession = _by_accession(orders, clean)
+    orders_by_accession = _by_accession(orders, one_order, clean)
     _link_reports_through_orders(reports, of_report, orders_by_accession, of_order, clean)
     taken |= {s for _, hits in of_report for s in hits} | {s for _, hits in of_order for s in hits}
     undecided |= {("report", i) for i in _link_by_time(reports, of_report, studies, taken, people, "observed_at")}
     # A report's own id proves nothing about who exists: only registration and orders do, where they are at hand.
     known = known_people(dept.patients, dept.orders) or known_people(dept.reports)
-    orders_of = _turn(of_order)
+    orders_of = _turn(of_order, one_order)
     agreed = _agreed_studies(studies, orders, of_order, orders_of, merged)
-    return Links(studies, orders, reports, of_order, of_report, orders_of, _turn(of_report), orders_by_accession, _by_accession(reports, clean), _by_patient(orders),
+    by_patient = grouped((pid, one) for pid, one in zip(orders.column("patient_id"), one_order) if pid)
+    return Links(studies, orders, reports, of_order, of_report, orders_of, _turn(of_report, one_report), orders_by_accession, _by_accession(reports, one_report, clean), by_patient,
                  merged, known, contested, undecided, clean, agreed, _agreed_reports(reports, studies, of_report, agreed))
+
+
+def _cleaning(site):
+    @cache
+    def clean(number):
+        cleaned = site.clean_accession(number)
+        return number if cleaned == number else cleaned     # not the same text a second time
+
+    return clean
 
 
 class _People(NamedTuple):
@@ -153,26 +166,35 @@ def summarize_matching(links):
     return pd.DataFrame(rows)
 
 
-def _study_keys(studies, clean, reused):
-    """`{"uid" | "clean" | "procedure": {number: [study positions]}}`; `clean` holds cleaned accession numbers, those of the requests too."""
-    keys = {level: defaultdict(list) for level in ("uid", "clean", "procedure")}
-    names = ("study_instance_uid", "accession_number", "requested_accession_numbers", "requested_procedure_ids")
-    for s, (uid, accession, requested, procedures) in enumerate(zip(*(studies.column(name) for name in names))):
-        keys["uid"][uid].append(s)
-        numbers = (accession,) if not requested or requested == accession else {accession, *requested.split(" ")}
-        for number in dict.fromkeys(clean(number) for number in numbers if number not in reused and _is_key(number)):
-            keys["clean"][number].append(s)
-        for number in set(procedures.split()) if procedures else ():
-            keys["procedure"][number].append(s)
-    return {level: dict(found) for level, found in keys.items()}
+def _study_keys(studies, one_study, clean, reused):
+    """`{"uid" | "clean" | "procedure" | "exact": {number: [study positions]}}`; `clean` holds cleaned accession numbers, those of the requests too.
+
+    `exact` holds the accession numbers, as written, under which there is one study alone however the others are spelled, with the level of their hit.
+    """
+    accessions, wanted, procedures = (studies.column(name) for name in ("accession_number", "requested_accession_numbers", "requested_procedure_ids"))
+
+    def cleaned():
+        for one, accession, requested in zip(one_study, accessions, wanted):
+            numbers = (accession,) if not requested or requested == accession else (accession, *requested.split(" "))
+            for number in dict.fromkeys(clean(number) for number in numbers if number not in reused and _is_key(number)):
+                yield number, one
+
+    by_number = grouped(cleaned())
+    asked = grouped((number, one) for one, numbers in zip(one_study, procedures) if numbers for number in set(numbers.split()))
+    exact = {number: ("accession", one) for one, number in zip(one_study, accessions) if number and by_number.get(clean(number)) is one}
+    return {"uid": grouped(zip(studies.column("study_instance_uid"), one_study)), "clean": by_number, "procedure": asked, "exact": exact}
 
 
 def _climb_all(items, keys, clean, studies, people, contested):
     """`(level, [study positions])` of each item."""
-    uids, found = keys["uid"], []
+    uids, exact, found = keys["uid"], keys["exact"], []
     for i, (accession, uid, problems) in enumerate(zip(*(items.column(name) for name in ("accession_number", "study_instance_uid", "problems")))):
+        named, hit = uids.get(uid) if uid else None, exact.get(accession) if "EXCEL_NUMBER" not in problems else None
+        if hit and not named:
+            found.append(hit)
+            continue
         usable = accession if _is_key(accession, problems) else ""
-        named, near = uids.get(uid) if uid else None, keys["clean"].get(clean(usable), []) if usable else []
+        near = keys["clean"].get(clean(usable), []) if usable else []
         if named:
             found.append(_with_sisters(items[i], named, near, studies, people) if near != named else ("study UID", named))
         elif near:
@@ -259,7 +281,7 @@ def _agreed_studies(studies, orders, of_order, orders_of, merged):
     doubtful = moved | {pid for pid in set(pids) if "^" in pid or is_temporary({"patient_id": pid, "patient_name": ""}) or is_not_a_patient({"patient_id": pid, "patient_name": ""})}
     nameless = {name for name in set(studies.column("patient_name")) if is_temporary({"patient_id": "", "patient_name": name}) or is_not_a_patient({"patient_id": "", "patient_name": name})}
     flags &= ((issuers == "") | (issuers == orders.column("issuer_of_patient_id")[one])) & ((requested == "") | (requested == studies.column("accession_number")))
-    return flags & ~np.isin(pids.astype("U"), list(doubtful)) & ~np.isin(studies.column("patient_name").astype("U"), list(nameless))
+    return flags & np.array([pid not in doubtful and name not in nameless for pid, name in zip(pids, studies.column("patient_name"))], dtype=bool)
 
 
 def _agreed_reports(reports, studies, of_report, agreed):
@@ -270,25 +292,9 @@ def _agreed_reports(reports, studies, of_report, agreed):
     return flags
 
 
-def _by_accession(records, clean):
-    positions = defaultdict(list)
-    for i, number in enumerate(records.column("accession_number")):
-        if number:
-            positions[clean(number)].append(i)
-    return dict(positions)
+def _by_accession(records, ones, clean):
+    return grouped((clean(number), one) for number, one in zip(records.column("accession_number"), ones) if number)
 
 
-def _by_patient(records):
-    positions = defaultdict(list)
-    for i, number in enumerate(records.column("patient_id")):
-        if number:
-            positions[number].append(i)
-    return dict(positions)
-
-
-def _turn(hits):
-    back = defaultdict(list)
-    for i, (_, found) in enumerate(hits):
-        for s in found:
-            back[s].append(i)
-    return dict(back)
+def _turn(hits, ones):
+    return grouped((s, one) for (_, found), one in zip(hits, ones) for s in found)

@@ -7,21 +7,27 @@ from ..schemas import INSTANT, TEXT
 
 
 class _Columns(dict):
-    """Columns as arrays, each made when first asked for; equal texts are one object."""
+    """Columns as arrays, each made when first asked for; equal texts are one object, in those of the other tables too."""
 
     def __init__(self, table, places):
         super().__init__()
-        self.table, self.places = table, places
+        self.table, self.places, self.family = table, places, [self]
 
     def __missing__(self, name):
         column = self.table[name]
         if column.dtype == TEXT:
-            codes, texts = pd.factorize(column)
-            values = np.asarray(texts, dtype=object)[codes] if len(texts) else np.empty(0, dtype=object)
+            self._fill(name)
         else:
             values = column.dt.tz_localize(None).to_numpy("datetime64[us]") if column.dtype == INSTANT else column.to_numpy(object)
-        self[name] = values[self.places]
+            self[name] = values[self.places]
         return self[name]
+
+    def _fill(self, name):
+        having = [columns for columns in self.family if name in columns.table.columns]
+        codes, texts = pd.factorize(pd.concat([columns.table[name] for columns in having], ignore_index=True))
+        texts = np.asarray(texts, dtype=object)
+        for columns, mine in zip(having, np.split(codes, np.cumsum([len(columns.places) for columns in having])[:-1])):
+            columns[name] = texts[mine[columns.places]]
 
 
 class Row:
@@ -53,8 +59,14 @@ class Rows:
     """
 
     def __init__(self, table, keys):
-        self.places = table[keys].reset_index(drop=True).sort_values(keys, kind="stable").index.to_numpy()
+        self.places = _sorted(table[keys].reset_index(drop=True), keys)
         self._columns, self._n = _Columns(table, self.places), len(table)
+
+    def share_texts(self, *others):
+        """Nothing; from now on equal texts in columns of one name are one object in all of these Rows."""
+        family = [rows._columns for rows in (self, *others)]
+        for columns in family:
+            columns.family = family
 
     def __len__(self):
         return self._n
@@ -70,3 +82,25 @@ class Rows:
 
     def __contains__(self, name):
         return name in self._columns.table.columns
+
+
+def _sorted(table, keys):
+    """Positions of the rows in the order of all keys, of which the later ones are looked at only where the first is equal."""
+    places = table[keys[0]].sort_values(kind="stable").index.to_numpy()
+    tied = table[keys[0]].duplicated(keep=False).to_numpy()
+    if tied.any():
+        places = places.copy()
+        places[tied[places]] = table[tied].sort_values(keys, kind="stable").index
+    return places
+
+
+def grouped(pairs):
+    """`{key: [positions]}` of `(key, [position])`; a list of one is that which was given, not another."""
+    found = {}
+    for key, one in pairs:
+        if (had := found.setdefault(key, one)) is not one:
+            if len(had) == 1:
+                found[key] = had + one
+            else:
+                had += one
+    return found
