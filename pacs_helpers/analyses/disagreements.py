@@ -1,4 +1,4 @@
-"""Partners that disagree: U05 (whose patient is it) and U06 (accession missing or altered)."""
+"""Partners that disagree: U05 (whose patient is it), U06 (accession missing or altered) and U07 (another exam of the patient)."""
 
 from collections import defaultdict
 
@@ -8,9 +8,10 @@ from .identities import Merges, compare_ids, current_id, how_many_differ
 from .identity import MAX_TYPO, are_wholly_other_names, edits, is_not_a_patient, is_stranger, plain_id, same_birth_date, same_name
 from .imagefaults import homes, is_foreign
 from .unmatched import describe_finding
-from .wrongpatients import CLEAN, contradictions, made_at, other_demographics, other_room, other_time
+from .wrongpatients import CLEAN, contradictions, exam_conflicts, made_at, other_demographics, other_room, other_time
 
 MAX_PREFIX = 5
+WEEK = pd.Timedelta(days=7)
 _OWNERS = {"U05a": "technologist", "U05b": "interface team", "U05c": "PACS administrator", "U05d": "registration", "U05e": "technologist",
            "U05d named": "PACS administrator", "U05e apart": "PACS administrator"}
 _FIXES = {
@@ -22,14 +23,14 @@ _FIXES = {
 }
 
 
-def find_identity_faults(links, groups, rooms, fits):
-    """Findings U05a to U05e, at most one per study and one per exam for its reports, and U07. `fits` are the studies that nothing can be said against."""
+def find_identity_faults(links, groups, rooms, fits, early):
+    """Findings U05a to U05e, at most one per study and one per exam for its reports, and U07. `fits` are the studies that nothing can be said against, `early` those of `early_studies`."""
     home, namesakes = homes(links), defaultdict(list)
     for pid in links.known if len(fits) < len(links.studies) else ():
         namesakes[plain_id(pid)].append(pid)
     for s, study in enumerate(links.studies):
-        if s not in fits and not is_not_a_patient(study):
-            found = _study_identity(s, study, links, namesakes, is_foreign(s, links, home)) or _wrong_patient(s, study, links, groups, rooms)
+        if (s not in fits or s in early) and not is_not_a_patient(study):
+            found = _study_identity(s, study, links, namesakes, is_foreign(s, links, home)) or _wrong_patient(s, study, links, groups, rooms) or s in early and _before_order(study, early[s])
             if found:
                 yield found
     yield from _report_identity(links)
@@ -104,6 +105,13 @@ def _wrong_patient(s, study, links, groups, rooms):
         evidence=f"patient ID and accession agree with the order, but {words}", correction=_FIXES["U05e"])
 
 
+def _before_order(study, days):
+    return describe_finding(
+        "U05e", accession=study["accession_number"], studies=[study], found_at=study["study_at"], owner="technologist", confidence=0.5,
+        evidence=f"patient ID and accession agree with the order, but the images were made {days} days before the order was placed",
+        correction="Hold the study and find out whether the accession number was given twice or typed wrong, the station's clock was wrong, or the order was placed late")
+
+
 def meant_order(s, links):
     """The position of another order of the patient, due within 24 hours, that a study fits where the one it names does not; else None."""
     study, named = links.studies[s], [o for o in links.orders_of.get(s, []) if links.of_order[o][0] in CLEAN]
@@ -116,6 +124,52 @@ def meant_order(s, links):
         if i != named[0] and pd.notna(due) and abs(at - due) <= pd.Timedelta(hours=24) and not contradictions(other, study):
             return i
     return None
+
+
+def misplaced_reports(links):
+    """`{position of a report: (what differs from its order, position of the order that it fits or None)}` of the last reports about exams under whose number another one was read.
+
+    Order and images must both speak against the report: a procedure that was changed on the way fits one of them.
+    """
+    found, ordered, read, is_again = {}, links.orders.column("procedure_name"), links.reports.column("procedure_name"), links.reports.column("is_duplicate")
+    for number, rows in links.reports_by_accession.items():
+        last, orders = next((r for r in reversed(rows) if not is_again[r]), rows[-1]), links.orders_by_accession.get(number, ())
+        if read[last] and orders and links.of_report[last][1] and not any(ordered[o] == read[last] for o in orders):
+            report, orders = links.reports[last], [links.orders[o] for o in orders]
+            differs, today = [_other_exam(order, report) for order in orders], current_id(report, links.merged)
+            is_theirs = any(current_id(order, links.merged) == today for order in orders)
+            if is_theirs and all(differs) and all(_other_images(report, links.studies[s]) for s in links.of_report[last][1]):
+                found[last] = differs[0], _order_read(report, number, links)
+    return found
+
+
+def _other_exam(order, report):
+    return exam_conflicts(order["procedure_name"], order["modality"], report["procedure_name"], report["procedure_name"], report["modality"])
+
+
+def _other_images(report, study):
+    return exam_conflicts(report["procedure_name"], report["modality"], study["body_part_examined"] or study["study_description"], study["laterality"] or study["study_description"], study["modality"])
+
+
+def _order_read(report, number, links):
+    """The position of another order of the patient that a report fits, with images that it fits from within a week before it; else None."""
+    for o in links.orders_by_patient.get(report["patient_id"], []):
+        if links.clean(links.orders[o]["accession_number"]) != number and not _other_exam(links.orders[o], report):
+            studies = [links.studies[s] for s in links.of_order[o][1]]
+            if any(not _other_images(report, t) and pd.Timedelta(0) <= report["message_at"] - made_at(t) <= WEEK for t in studies):
+                return o
+    return None
+
+
+def find_misplaced_reports(links, misplaced):
+    """Findings U07, one per report that `misplaced_reports` gave."""
+    for r, (differs, meant) in misplaced.items():
+        report, other = links.reports[r], "" if meant is None else links.orders[meant]["accession_number"]
+        fits = f", and fits order {other} of the same patient" if other else ", and fits no other order of the patient that has images"
+        yield describe_finding(
+            "U07", accession=report["accession_number"], studies=[links.studies[s] for s in links.of_report[r][1]], messages=[report], found_at=report["message_at"], owner="radiologist",
+            confidence=0.85 if other else 0.6, evidence=f"the report speaks of another exam than its order and the images ({'; '.join(differs)}){fits}: this exam may be unread",
+            correction=f"Hold the report and ask its author which exam was read{f'; if it is that one, have it re-sent under accession {other} and this exam read' if other else ''}")
 
 
 def _report_identity(links):

@@ -7,14 +7,14 @@ import pandas as pd
 from ..readers.headers import uncollected
 from ..tables import FINDINGS, TableError, conform
 from .candidates import rank_all
-from .disagreements import find_accession_faults, find_identity_faults, meant_order
+from .disagreements import find_accession_faults, find_identity_faults, find_misplaced_reports, meant_order, misplaced_reports
 from .feedfaults import clock_runs, find_impossible_times, find_refusals, refused_reports
 from .imagefaults import find_image_faults, homes, is_foreign
 from .links import link_exams
 from .peoplefaults import find_people_faults
 from .splits import SH_LENGTH, find_group_cases, find_shared_accessions, find_splits, longer_numbers
 from .unmatched import describe_finding, find_missing_partners
-from .wrongpatients import fitting, made_at, usual_rooms
+from .wrongpatients import early_studies, fitting, made_at, usual_rooms
 
 
 @uncollected()
@@ -33,10 +33,12 @@ def find_mismatches(dept, *, as_of, site):
     links = link_exams(dept, site)
     splits, groups = find_splits(links, site), find_group_cases(links)
     (runs, n_off, n), rooms = clock_runs(dept, links), usual_rooms(links)
-    fits = fitting(links, rooms)
-    found = [*_several_studies(links, site, splits, groups), *find_identity_faults(links, groups, rooms, fits),
-             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits, _explained(links, fits)),
-             *find_image_faults(links, site, {s for run in runs for s in run.studies}), *find_people_faults(dept, links),
+    fits, misplaced = fitting(links, rooms), misplaced_reports(links)
+    doubted = {s for run in runs for s in run.studies}
+    found = [*_several_studies(links, site, splits, groups), *find_identity_faults(links, groups, rooms, fits, early_studies(links, doubted)),
+             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits, _explained(links, fits, misplaced)),
+             *find_misplaced_reports(links, misplaced),
+             *find_image_faults(links, site, doubted), *find_people_faults(dept, links),
              *find_impossible_times(dept, links, site, runs, n_off, n), *find_refusals(links, site)]
     table = conform(found, FINDINGS)
     table = table[~table["finding_id"].isin(list(dept.reviewed))].drop_duplicates("finding_id")
@@ -47,13 +49,15 @@ class Explained(NamedTuple):
     studies: set
     orders: set
     reports: set
+    read: set       # studies whose report stands under another exam of the patient
 
 
-def _explained(links, fits):
+def _explained(links, fits, misplaced):
     """The Explained positions: what lacks a partner because of a fault that has its own finding."""
     home = homes(links)
     meant = (meant_order(s, links) for s in range(len(links.studies)) if s not in fits)
-    return Explained(links.contested | {s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links)))
+    return Explained(links.contested | {s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links)),
+                     {s for _, o in misplaced.values() if o is not None for s in links.of_order[o][1]})
 
 
 @uncollected()

@@ -30,7 +30,7 @@ def find_missing_partners(dept, links, site, as_of, splits, explained):
     `explained` are positions of studies, orders and reports whose missing partner another finding explains.
     """
     meant = strong_candidates(links)
-    claimed = {s for _, _, s in meant.values()}
+    claimed = {s for _, _, s in meant.values()} | explained.read
     yield from _unlinked_reports(links, as_of, meant, site)
     yield from _unlinked_studies(dept, links, explained.studies)
     yield from _unreported_exams(dept, links, site, as_of, splits, claimed, {links.reports[r] for r in explained.reports})

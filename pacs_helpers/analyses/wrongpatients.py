@@ -1,5 +1,6 @@
 """Wrong patient, clean match (U05e): what speaks against the exam that images or a report name, though the numbers agree."""
 
+import re
 from collections import Counter, defaultdict
 from functools import lru_cache
 
@@ -19,6 +20,8 @@ CLEAN = ("study UID", "accession", "cleaned accession")
 PLAIN_SEXES = ("F", "M")
 ROOM_EXAMS, ROOM_STRAYS = 20, 500       # matches that make a habit of a station; one in so many may be elsewhere
 EARLY, FAR = pd.Timedelta(days=1), pd.Timedelta(days=7)
+TOO_EARLY, HABIT = np.timedelta64(2, "D"), 3       # images before their order; so many on one station are its clock, or are brought from elsewhere
+_FROM_ELSEWHERE = re.compile(r"OUTSIDE|IMPORT|FOREIGN|EXTERNAL|SECOND OPINION|CONSULT|OVER ?READ|\bCD\b", re.I)
 OLDEST = 120            # years; a birth date beyond is a placeholder
 WRONG_PATIENTS = {
     "finding_id": (TEXT, "finding U05e"), "accession_number": (TEXT, "exam"), "study_instance_uid": (TEXT, "study or studies, space-separated"),
@@ -31,13 +34,14 @@ _ALONE = "and correct nothing on this evidence alone"
 def contradictions(order, study):
     """What in a study speaks against an order, in words: body region, side, modality, a sex or age that the procedure is not for. Empty when nothing does."""
     sex = study["patient_sex"] if study["patient_sex"] in PLAIN_SEXES else order["patient_sex"]
-    out = _by_what_is_seen(order["procedure_name"], order["modality"], study["body_part_examined"] or study["study_description"],
+    out = exam_conflicts(order["procedure_name"], order["modality"], study["body_part_examined"] or study["study_description"],
                            study["laterality"] or study["study_description"], study["modality"], sex)
     return [*out, *_by_age(order["procedure_name"], study["patient_birth_date"] or order["patient_birth_date"], made_at(study))]
 
 
 @lru_cache(maxsize=1 << 14)
-def _by_what_is_seen(procedure, wanted, seen, side, modality, sex):
+def exam_conflicts(procedure, wanted, seen, side, modality, sex=""):
+    """What of body region, side and modality, and of what only one sex has, differs between a procedure and what was seen: a tuple of words."""
     out, sides = [], (side_of(procedure), side_of(side))
     if regions_conflict(regions_of(procedure, wanted), regions_of(seen, modality)):
         out.append(f"body part {seen} for {procedure}")
@@ -105,10 +109,28 @@ def fitting(links, rooms=({}, ())):
     for i, year, pid, name, born, sex, part, text, side, modality, station, procedure, wanted, section in zip(s.tolist(), years, *of_study, *of_order):
         person = {"patient_id": pid, "patient_name": name, "patient_birth_date": born}
         is_known = pid not in links.merged and (pid not in links.merged.issuers or len(links.merged.issuers[pid]) == 1) and not is_temporary(person)
-        fits = born[:4] < year and not age_bound(procedure) and not _by_what_is_seen(procedure, wanted, part or text, side or text, modality, sex)
+        fits = born[:4] < year and not age_bound(procedure) and not exam_conflicts(procedure, wanted, part or text, side or text, modality, sex)
         if is_known and fits and rooms[0].get((station, modality), section) == section:
             found.add(i)
     return found
+
+
+def early_studies(links, doubted):
+    """`{position: days}` of studies made more than two days before the one order of their number was placed, as where a number was given twice.
+
+    The order was due then too, or else the feed goes back to before the images. Left out are images from elsewhere, by the procedure or the
+    institution, those of a station of which a third are early, and `doubted`, whose clock is known to be wrong.
+    """
+    s, o = _sure_pairs(links)
+    started, begun = links.studies.column("started_at")[s], links.studies.column("study_at")[s]
+    made, placed, due = np.where(np.isnat(started), begun, started), links.orders.column("ordered_at")[o], links.orders.column("scheduled_at")[o]
+    told = links.orders.column("ordered_at")
+    is_early = (placed - made > TOO_EARLY) & np.where(np.isnat(due), made >= min(told[~np.isnat(told)], default=np.datetime64("NaT")), due - made > TOO_EARLY)
+    stations, places, procedures = links.studies.column("station_name")[s], links.studies.column("institution_name")[s], links.orders.column("procedure_name")[o]
+    own, n, often = {*places[~is_early]} - {""}, Counter(stations), Counter(stations[is_early])
+    return {int(s[k]): (placed - made)[k] // np.timedelta64(1, "D") for k in np.flatnonzero(is_early)
+            if s[k] not in doubted and not _FROM_ELSEWHERE.search(procedures[k]) and not (own and places[k] and places[k] not in own)
+            and (often[stations[k]] < HABIT or often[stations[k]] * 3 <= n[stations[k]])}
 
 
 def other_room(order, study, rooms):

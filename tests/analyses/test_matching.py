@@ -149,9 +149,9 @@ def test_images_that_contradict_a_cleanly_matched_order_are_u05e(wrong):
 
 
 def test_wrong_side_is_u05e_and_the_right_one_is_not():
-    knee = order(procedure_name="CT KNEE LEFT")
-    assert codes(department(orders=[knee], studies=[study(body_part_examined="KNEE", laterality="R")], reports=[report()])) == ["U05e"]
-    assert codes(department(orders=[knee], studies=[study(body_part_examined="KNEE", laterality="L")], reports=[report()])) == []
+    knee, read = order(procedure_name="CT KNEE LEFT"), report(procedure_name="CT KNEE LEFT")
+    assert codes(department(orders=[knee], studies=[study(body_part_examined="KNEE", laterality="R")], reports=[read])) == ["U05e"]
+    assert codes(department(orders=[knee], studies=[study(body_part_examined="KNEE", laterality="L")], reports=[read])) == []
 
 
 def test_adjoining_regions_are_no_contradiction():
@@ -237,7 +237,7 @@ def test_one_visit_in_three_studies_is_one_u08_and_its_unreported_parts_are_expl
 
 def test_two_real_exams_in_a_row_with_a_report_each_are_no_split():
     parts = three_parts()[1:]
-    assert codes(department(orders=orders_of_three()[1:], studies=parts, reports=[report("R2"), report("R3")])) == []
+    assert codes(department(orders=orders_of_three()[1:], studies=parts, reports=[report("R2", procedure_name="CT ABDOMEN"), report("R3", procedure_name="CT PELVIS")])) == []
 
 
 def test_exams_half_an_hour_apart_are_no_split():

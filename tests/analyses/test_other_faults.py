@@ -33,6 +33,65 @@ def test_an_order_of_another_day_is_no_other_order():
     assert codes(department(orders=[order(procedure_name="CT HEAD"), late], studies=[study()], reports=[report()])) == ["U05e"]
 
 
+KNEES = {"left": {"modality": "CR", "procedure_name": "XR KNEE LEFT"}, "right": {"modality": "CR", "procedure_name": "XR KNEE RIGHT"}, "mr": {"modality": "MR", "procedure_name": "MR KNEE LEFT"}}
+SEEN = {"left": {"modality": "CR", "body_part_examined": "KNEE", "laterality": "L"}, "right": {"modality": "CR", "body_part_examined": "KNEE", "laterality": "R"},
+        "mr": {"modality": "MR", "body_part_examined": "KNEE"}}
+
+
+@pytest.mark.parametrize(("mine", "theirs", "words"), [("left", "right", "laterality XR KNEE RIGHT for XR KNEE LEFT"), ("left", "mr", "modality MR for an order of CR")])
+def test_a_report_of_the_patients_other_exam_is_one_u07_that_names_it_and_that_exam_is_not_also_unreported(mine, theirs, words):
+    other = {"started_at": "2025-11-11T09:00Z", "study_at": "2025-11-11T09:00Z", "ended_at": "2025-11-11T09:10Z"}
+    parts = {"orders": [order(**KNEES[mine]), order("R1002", **KNEES[theirs])], "studies": [study(**SEEN[mine]), study("R1002", "2.25.2", **SEEN[theirs], **other)]}
+    got = found(department(**parts, reports=[report(**KNEES[theirs], message_at="2025-11-12T11:00Z")]))
+    assert got[["code", "accession_number", "owner", "confidence"]].values.tolist() == [["U07", "R1001", "radiologist", 0.85]]
+    assert words in got["evidence"][0] and "R1002" in got["suggested_correction"][0]
+    early = found(department(**parts, reports=[report(**KNEES[theirs])]))
+    assert early.set_index("code").loc["U07", "confidence"] == 0.6
+
+
+@pytest.mark.parametrize("told", [{"procedure_name": "CT CHEST WITH CONTRAST"}, {"procedure_name": ""}, {"procedure_name": "CT CHEST ABDOMEN PELVIS"}, {"procedure_name": "CT 3D RENDERING"}])
+def test_a_report_that_says_the_exam_in_other_words_or_none_is_no_u07(told):
+    assert codes(department(orders=[order()], studies=[study()], reports=[report(**told)])) == []
+
+
+def test_a_report_that_fits_the_images_where_the_order_does_not_is_no_second_u07_nor_one_that_was_sent_again_aright():
+    assert codes(department(orders=[order(procedure_name="CT HEAD")], studies=[study()], reports=[report()])) == ["U05e"]
+    again = report(message_control_id="V2", status_changed_at="2025-11-10T12:00Z", message_at="2025-11-10T12:00Z")
+    assert codes(department(orders=[order()], studies=[study()], reports=[report(procedure_name="CT HEAD"), again])) == []
+
+
+# Images older than their order
+
+LATE = {"ordered_at": "2025-11-13T10:00Z", "scheduled_at": "2025-11-13T10:30Z"}
+
+
+def test_images_made_more_than_two_days_before_their_order_was_placed_are_u05e():
+    got = found(department(orders=[order(**LATE)], studies=[study()], reports=[report()]))
+    assert got[["code", "accession_number", "confidence"]].values.tolist() == [["U05e", "R1001", 0.5]]
+    assert "made 3 days before the order was placed" in got["evidence"][0] and "given twice" in got["suggested_correction"][0]
+
+
+@pytest.mark.parametrize("ordered", [
+    {"ordered_at": "2025-11-12T08:00Z", "scheduled_at": "2025-11-12T08:00Z"}, {"ordered_at": LATE["ordered_at"]}, {**LATE, "scheduled_at": None},
+    {**LATE, "procedure_name": "CT CHEST OUTSIDE SECOND OPINION"}], ids=["two days at most", "it was due before", "older than the feed", "outside images"])
+def test_an_order_that_may_come_after_its_images_is_no_doubt(ordered):
+    assert codes(department(orders=[order(**ordered)], studies=[study()], reports=[report()])) == []
+
+
+def test_an_order_without_an_appointment_that_the_feed_could_have_told_of_before_the_images_is_a_doubt():
+    dept = department(orders=[order(**{**LATE, "scheduled_at": None}), order("R2", ordered_at="2025-11-01T08:00Z", is_cancelled=True, **OTHER)], studies=[study()], reports=[report()])
+    assert codes(dept) == ["U05e"]
+
+
+def test_early_images_of_a_station_or_an_institution_that_makes_them_so_are_no_doubt():
+    who = [{"patient_id": f"T{n}000", "patient_name": f"N{n}^X", "patient_birth_date": f"19{40 + n}0101"} for n in range(5)]
+    orders, reports = [order(f"R{n}", **LATE, **p) for n, p in enumerate(who)], [report(f"R{n}", **p) for n, p in enumerate(who)]
+    assert codes(department(orders=orders, studies=[study(f"R{n}", f"2.25.{n}", **p) for n, p in enumerate(who)], reports=reports)) == []
+    timely = order("R0", **who[0])
+    studies = [study(f"R{n}", f"2.25.{n}", institution_name="ELSEWHERE" if n else "HERE", station_name=f"S{n}", **p) for n, p in enumerate(who)]
+    assert codes(department(orders=[timely, *orders[1:]], studies=studies, reports=reports)) == []
+
+
 # U11
 
 def test_the_later_of_two_patients_studies_that_share_an_image_uid_is_u11():
