@@ -13,12 +13,13 @@ _NUMBERS = ("placer_order_number", "filler_order_number", "other_accession_numbe
 _UNIONS = ("requested_accession_numbers", "requested_procedure_ids", "body_part_examined", "laterality", "frame_of_reference_uids")
 
 
-def apply_corrections(dept, ledger):
+def apply_corrections(dept, ledger, *, after=0):
     """A Department with the standing decisions applied to copies of its tables, in the order they were made.
 
     Findings dismissed are in `reviewed`. A decision whose old value is no longer there is left out: `find_stale` lists those.
+    `after`: `dept` has the decisions up to this seq already, and none of them was undone since.
     """
-    return _fold(dept, ledger)[0]
+    return _fold(dept, ledger, after)[0]
 
 
 def find_stale(dept, ledger):
@@ -26,8 +27,9 @@ def find_stale(dept, ledger):
     return _fold(dept, ledger)[1]
 
 
-def _fold(dept, ledger):
+def _fold(dept, ledger, after=0):
     decisions, stale = read_corrections(ledger), []
+    decisions = decisions[decisions["seq"] > after]
     dept = dept._replace(**{name: getattr(dept, name).copy() for name in _COPIED})
     reviewed, rows = list(dept.reviewed), decisions.to_dict("records")
     for i, decision in enumerate(rows):

@@ -6,7 +6,7 @@ import uuid
 import pandas as pd
 
 from ..tables import COUNT, TEXT, TableError, nearest
-from .ledger import LedgerError, append_record, read_ledger
+from .ledger import LedgerError, append_record, append_records, read_ledger
 
 FIELDS = {"patient_id": "patient_id", "link": "accession_number", "unlink": "accession_number", "split": "accession_number", "merge": "accession_number",
           "merge_series": "study_instance_uid", "dismiss": ""}
@@ -30,16 +30,39 @@ def record_correction(ledger, *, kind, target, field="", old="", new="", series=
     off the exam of accession number `old`), split (the `series` leave study `target` for accession number `new`, as study `split_study_uid`),
     merge (the studies of `target` become the first of them, under accession number `new`), merge_series (the `series` leave study `target`
     for study `new`), dismiss (reviewed: nothing to change). `target`: a Study Instance UID, message control ids (space-separated: the
-    versions of one report), for merge Study Instance UIDs, or a finding_id. `series`: Series Instance UIDs, space-separated. `reason`: a
+    versions of one report; of one about several exams, `old` names those that move), for merge Study Instance UIDs, or a finding_id. `series`: Series Instance UIDs, space-separated. `reason`: a
     code of REASONS; OTHER needs `text`. `expect`: the `count_records` when the finding was looked at.
     """
-    field, new, series = field or FIELDS.get(kind, ""), new.strip(), " ".join(sorted(set(series.split())))
-    _require(kind, target, field, old, new, series)
-    _require_reason(reason, text, decided_by)
+    (record,) = record_corrections(ledger, [{"kind": kind, "target": target, "field": field, "old": old, "new": new, "series": series, "reason": reason, "text": text, "evidence": evidence,
+                                             "decided_by": decided_by, "finding_id": finding_id}], expect=expect)
+    if isinstance(record, Exception):
+        raise record
+    return record
+
+
+def record_corrections(ledger, decisions, *, expect=None):
+    """For each decision, the arguments of record_correction, its record or the error that kept it out. They are synced together, and so are as slow as one."""
+    steps = {r["old"]: r["new"] for r in read_corrections(ledger).to_dict("records") if r["kind"] == "patient_id"} if any(d["kind"] == "patient_id" for d in decisions) else {}
+    contents, made = [], {}
+    for at, decision in enumerate(decisions):
+        try:
+            contents.append(_content_of(decision, steps))
+        except TableError as error:
+            made[at] = error
+    recorded = iter(append_records(ledger, contents, expect=expect) if contents else ())
+    return [made.get(at) or next(recorded) for at in range(len(decisions))]
+
+
+def _content_of(decision, steps):
+    """The record of a decision before it is written; `steps` grow by what it does to a patient ID."""
+    kind, new, series = decision["kind"], decision.get("new", "").strip(), " ".join(sorted(set(decision.get("series", "").split())))
+    content = {"old": "", "text": "", "evidence": "", "finding_id": "", **decision, "field": decision.get("field") or FIELDS.get(kind, ""), "new": new, "series": series}
+    _require(kind, content["target"], content["field"], content["old"], new, series)
+    _require_reason(content["reason"], content["text"], content["decided_by"])
     if kind == "patient_id":
-        _refuse_circle(read_corrections(ledger), old, new)
-    return append_record(ledger, op="decide", kind=kind, target=target, field=field, old=old, new=new, series=series, reason=reason,
-                         text=text, evidence=evidence, user=decided_by, finding_id=finding_id, expect=expect)
+        _refuse_circle(steps, content["old"], new)
+        steps[content["old"]] = new
+    return {"op": "decide", "user": content.pop("decided_by"), **content}
 
 
 def _require(kind, target, field, old, new, series):
@@ -128,11 +151,10 @@ def count_records(ledger):
     return len(read_ledger(ledger))
 
 
-def _refuse_circle(standing, old, new):
-    step = {r["old"]: r["new"] for r in standing[standing["kind"] == "patient_id"].to_dict("records") if r["old"] != r["new"]}
-    here, seen = new.strip(), {old}
-    while here in step:
-        here = step[here]
+def _refuse_circle(steps, old, new):
+    here, seen = new, {old}
+    while steps.get(here, here) != here:
+        here = steps[here]
         if here in seen:
             raise TableError("new: this would turn two patient IDs into each other in a circle; undo the earlier correction first.")
         seen.add(here)

@@ -101,33 +101,53 @@ def _line_of(record):
 
 
 def append_record(path, *, expect=None, **content):
-    """The record as written and synced to disk. LedgerError when it is not, with the reason.
+    """The record as written and synced to disk. LedgerError when it is not, with the reason."""
+    (record,) = append_records(path, [content], expect=expect)
+    if isinstance(record, LedgerError):
+        raise record
+    return record
+
+
+def append_records(path, contents, *, expect=None):
+    """For each content its record, written and synced to disk, or the LedgerError that kept it out. One sync confirms all; LedgerError where that cannot be said of any.
 
     `expect` is how many records the caller saw; a later record about the same target or finding is a CONFLICT that names who decided and when,
     and fewer records than that are LOG_CHAIN_BROKEN.
     """
-    path = Path(path)
+    path, made = Path(path), []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path), _opened(path) as descriptor:
             data = _bytes_of(path)
             records, torn = _parse(data)
-            if expect is not None:
-                _check_expectation(records, content, expect)
+            if len(records) < (expect or 0):
+                raise LedgerError("LOG_CHAIN_BROKEN", f"decision NOT recorded: {expect} records were seen and {len(records)} stand; the ledger was cut or replaced. "
+                                                      "Put back the one that was seen, or look at the findings again")
             if not data.endswith(b"\n") and data:
                 _all_written(descriptor, SEAL)
             if torn:
                 note = _record(records, {"op": "recovered", "user": "", "target": "", "text": f"{torn} bytes of a torn line sealed"})
                 _all_written(descriptor, _line_of(note))
                 records.append(note)
-            record = _record(records, {**content, "expect": expect})
-            _all_written(descriptor, _line_of(record))
-            _sync(descriptor, path.parent if not data else None)
+            try:
+                for content in contents:
+                    made.append(_conflict(records, content, expect) or _record(records, {**content, "expect": expect}))
+                    if isinstance(made[-1], dict):
+                        _all_written(descriptor, _line_of(made[-1]))
+                        records.append(made[-1])
+            except OSError as error:
+                made[-1:] = [_not_written(path, error)] * (len(contents) - len(made) + 1)
+            if any(isinstance(record, dict) for record in made):
+                _sync(descriptor, path.parent if not data else None)
     except LockTaken as lock:
         raise LedgerError("LOG_LOCKED", f"decision NOT recorded: another program holds {lock}; try again, or remove the .lock file if that program is gone") from None
     except OSError as error:
-        raise LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded: {path.name} or its lock cannot be written ({error.strerror}); free some space or mend the rights, and decide again") from None
-    return record
+        raise _not_written(path, error) from None
+    return made
+
+
+def _not_written(path, error):
+    return LedgerError("LOG_NOT_WRITTEN", f"decision NOT recorded: {path.name} or its lock cannot be written ({error.strerror}); free some space or mend the rights, and decide again")
 
 
 def _record(records, content):
@@ -150,13 +170,11 @@ def _account():
         return ""
 
 
-def _check_expectation(records, content, expect):
-    if len(records) < expect:
-        raise LedgerError("LOG_CHAIN_BROKEN", f"decision NOT recorded: {expect} records were seen and {len(records)} stand; the ledger was cut or replaced. "
-                                              "Put back the one that was seen, or look at the findings again")
-    latest = next((r for r in reversed(records) if r["seq"] > expect and subjects_of(r) & subjects_of(content)), None)
-    if latest:
-        raise LedgerError("CONFLICT", f"{latest.get('user') or latest['account']} decided on this at {latest['ts_utc'][11:16]} UTC; look at the finding again")
+def _conflict(records, content, expect):
+    """The LedgerError that a later decision on the same makes of this one, else None."""
+    mine = subjects_of(content)
+    latest = next((r for r in reversed(records[expect:]) if subjects_of(r) & mine), None) if expect is not None else None
+    return latest and LedgerError("CONFLICT", f"{latest.get('user') or latest['account']} decided on this at {latest['ts_utc'][11:16]} UTC; look at the finding again")
 
 
 def subjects_of(record):

@@ -14,6 +14,7 @@ from .applied import about_old, apply_decision, known_person
 from .corrections import FIELDS, read_corrections, split_study_uid
 
 ONE_VISIT = pd.Timedelta("1h")           # what is ordered for one visit is placed together
+_MERGED = [(None,) * 3, {}]
 _STALE = "stale: the target or its old value is not in these traces any more; look at the finding again"
 
 
@@ -128,6 +129,14 @@ def _collisions(decision, before, after, final, site, instances, wrong):
             yield "these series form a study of their own already"
 
 
+def current_ids(dept):
+    """What merged_ids gives for a Department, worked out once while one decision after the other is looked at."""
+    tables = dept.patients, dept.orders, dept.reports
+    if not all(one is other for one, other in zip(tables, _MERGED[0])):
+        _MERGED[:] = tables, merged_ids(*tables)
+    return _MERGED[1]
+
+
 def _other_person(decision, before, moved):
     new, person = decision["new"], known_person(before, decision["new"])
     if not person:
@@ -153,7 +162,7 @@ def of_exam(table, number, site):
 
 def _other_exam(decision, before, reports, final, site):
     new, targets = decision["new"], decision["target"].split()
-    merged = merged_ids(before.patients, before.orders, before.reports)
+    merged = current_ids(before)
     own_studies = before.studies[before.studies["study_instance_uid"].isin(targets)]
     own = set()
     for table, key, rows in ((final.studies, "study_instance_uid", own_studies), (final.reports, "message_control_id", reports)):
@@ -196,7 +205,7 @@ def _not_one_exam(decision, before, studies, series, site):
     far = {m for one in {*images} for other in {*pd.concat(there)["modality"]} if not {one, other} & {*NOT_IMAGES} and modalities_conflict(one, other) for m in (one, other)}
     if far:
         yield f"what is put together is of different modalities: {', '.join(sorted(far))}"
-    merged = merged_ids(before.patients, before.orders, before.reports)
+    merged = current_ids(before)
     told = pd.concat([*orders, *(table[table["study_instance_uid"].isin(uids)] for table in (before.orders, before.reports))])
     strangers = {merged.get(i, i) for i in told["patient_id"]} - {merged.get(i, i) for i in parts["patient_id"]} - {""}
     if strangers and kind != "split":

@@ -8,7 +8,7 @@ import ipywidgets as w
 from ..analyses.matching import rank_candidates
 from ..fixes.applied import apply_corrections
 from ..fixes.corrections import count_records, read_corrections, record_correction, undo_correction
-from ..fixes.ledger import LedgerError
+from ..fixes.ledger import LedgerError, read_ledger
 from ..tables import TableError
 from .axes import FINDING_NAMES
 from .bulk import bulk_rules, bulk_table, head_of_rule, record_all, rows_of_rule, told
@@ -123,7 +123,9 @@ class FixBench:
     def _load(self, by=0):
         seen = count_records(self.ledger)       # first: what is written after this was not seen
         if seen != self.seen:
-            self.seen, self.now = seen, apply_corrections(self.dept, self.ledger)
+            is_more = seen > self.seen >= 0 and not any(record["op"] == "undo" for record in read_ledger(self.ledger)[self.seen:])
+            self.now = apply_corrections(self.now, self.ledger, after=self.seen) if is_more else apply_corrections(self.dept, self.ledger)
+            self.seen = seen
         self.view, decisions = self.findings, self.decisions
         view = self.view
         ids, n, last = view["finding_id"].tolist(), len(view), self.finding and self.finding["finding_id"]
@@ -182,8 +184,8 @@ class FixBench:
         self.inputs["accession"].value = self._chosen().get("candidate_accession_number", "") if action == "link" else ""
         self.inputs["series"].options = series_of(self.inputs["subject"].value or "", self.now, self.site if action == "split" else None)
         if action == "bulk" and self.finding:
-            self.plan.value = "Looking for what several findings share."
-            self.rules = bulk_rules(self.findings, self.candidates, self.now, self.site)
+            self.rules = bulk_rules(self.findings, self.candidates, self.now, self.site, lambda n, of: self._say(f"Looking for what findings share: {n:,} of {of:,}."))
+            self.message.value = ""
             counts = self.rules["rule"].value_counts(sort=False)
             self.inputs["rule"].options = [("choose a rule", ""), *((f"{rule} ({n})", rule) for rule, n in counts.items())]
             self.inputs["rule"].value = ""
@@ -223,7 +225,9 @@ class FixBench:
         return self.is_named and bool(self.reason.value) and (self.reason.value != "OTHER" or bool(self.note.value.strip()))
 
     def _fill_rule(self):
-        self.bulk, self.n_left_out = rows_of_rule(self.rules, self.inputs["rule"].value, self.now, self.site, self.instances, self.undecided)
+        self.bulk, self.n_left_out = rows_of_rule(self.rules, self.inputs["rule"].value, self.now, self.site, self.instances, self.undecided,
+                                                     lambda n, of: self._say(f"Looking for what stands against them: {n:,} of {of:,}."))
+        self.message.value = ""
         self.inputs["count"].value = ""
         self._plan()
 
@@ -252,11 +256,12 @@ class FixBench:
 
     def _record_bulk(self):
         n = len(self.bulk)
-        made, failed = record_all(self.ledger, self.bulk, reason=self.reason.value, text=self.note.value, decided_by=self.decided_by, expect=self.seen)
+        n_made, failed = record_all(self.ledger, self.bulk, reason=self.reason.value, text=self.note.value, decided_by=self.decided_by, expect=self.seen,
+                                    tell=lambda n, of: self._say(f"Recorded {n:,} of {of:,}."))
         self.note.value = ""
         self._run(self._load)
         self._focus()
-        return self._say(f"Saved {len(made)} of {n}, a record each." + "".join(f" {f}." for f in failed), bad=bool(failed))
+        return self._say(f"Saved {n_made} of {n}, a record each." + "".join(f" {f}." for f in failed), bad=bool(failed))
 
     def undo_last(self):
         return self._try(lambda: self._undo(self.decisions.loc[self.decisions["user"] == self.decided_by, "id"].tolist(), "undo"), "Undone.")

@@ -4,23 +4,26 @@ import re
 
 import pandas as pd
 
-from ..fixes.corrections import record_correction
+from ..fixes.corrections import record_corrections
 from ..fixes.ledger import LedgerError
 from ..tables import TableError
 from .comparison import plain_table
 from .decisions import ONE_EXAM, cautions_of, current_id, match_decision
 
-MOST, AT_ONCE, LEAD = 500, 100, 0.1
+MOST, AT_ONCE, LEAD = 2_000, 100, 0.1
 DECISION = ("kind", "target", "old", "new")
 COLUMNS = ("rule", "finding_id", "code", "accession_number", "patient", *DECISION, "confidence", "evidence")
 ALIKE = {"U09": "group cases: right as they are", "U15": "test and service images: nothing to match"}
 
 
-def bulk_rules(findings, candidates, dept, site):
-    """What accepting would record for each of the first 500 findings whose proposal follows a rule that others share, one row each, with the `rule` in words."""
-    rows = []
-    for finding in findings.head(MOST).to_dict("records"):
-        mine = candidates[candidates["finding_id"] == finding["finding_id"]].sort_values("score", ascending=False, kind="stable").to_dict("records")
+def bulk_rules(findings, candidates, dept, site, tell):
+    """What accepting would record for each of the first 2,000 findings whose proposal follows a rule that others share, one row each, with the `rule` in words.
+
+    `tell` is told how many of how many were looked at.
+    """
+    rows, best = [], {finding_id: mine.to_dict("records") for finding_id, mine in candidates.sort_values("score", ascending=False, kind="stable").groupby("finding_id")}
+    for finding in told_of(findings.head(MOST).to_dict("records"), tell):
+        mine = best.get(finding["finding_id"], [])
         if finding["code"] not in (*ONE_EXAM, *ALIKE) and (not mine or len(mine) > 1 and mine[0]["score"] - mine[1]["score"] < LEAD):
             continue
         try:
@@ -31,6 +34,14 @@ def bulk_rules(findings, candidates, dept, site):
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     shared = table[(table["rule"] != "") & table.duplicated("rule", keep=False)]
     return shared.sort_values(["rule", "finding_id"], kind="stable").reset_index(drop=True)
+
+
+def told_of(rows, tell):
+    """The rows one by one; every now and then `tell` is told how many of how many are done."""
+    for n, row in enumerate(rows):
+        if n % AT_ONCE == 0 and n:
+            tell(n, len(rows))
+        yield row
 
 
 def _patient_of(target, finding, dept):
@@ -68,10 +79,10 @@ def head_of_rule(rows, findings):
     return row and findings[findings["finding_id"] == row["finding_id"]].iloc[0].to_dict(), row
 
 
-def rows_of_rule(rules, rule, dept, site, instances=None, findings=None):
-    """`(rows of the rule to record, how many are left out because something stands against them)`, of the first 100: the rest comes with the next round."""
-    rows = rules[rules["rule"] == rule].head(AT_ONCE)
-    is_clear = [not cautions_of({name: row[name] for name in DECISION}, dept, site, instances, findings) for row in rows.to_dict("records")]
+def rows_of_rule(rules, rule, dept, site, instances=None, findings=None, tell=lambda n, of: None):
+    """`(rows of the rule to record, how many are left out because something stands against them)`."""
+    rows = rules[rules["rule"] == rule]
+    is_clear = [not cautions_of({name: row[name] for name in DECISION}, dept, site, instances, findings) for row in told_of(rows.to_dict("records"), tell)]
     return rows[is_clear].reset_index(drop=True), len(rows) - sum(is_clear)
 
 
@@ -82,18 +93,25 @@ def bulk_table(rows):
     return f"<div style='max-height:22rem;overflow:auto' tabindex='0' role='region' aria-label='What the rule would record'>{table}</div>"
 
 
-def record_all(ledger, rows, *, reason, text, decided_by, expect):
-    """`(records made, what was not saved and why)`: one record a row. A conflict leaves its row out; any other failure stops, for the next would fail too."""
-    made, failed = [], []
-    for row in rows.to_dict("records"):
+def record_all(ledger, rows, *, reason, text, decided_by, expect, tell):
+    """`(how many were saved, what was not and why)`: one record a row, a hundred synced together. A conflict leaves its row out; what the ledger cannot take stops."""
+    n_made, failed, rows = 0, [], rows.to_dict("records")
+    for at in range(0, len(rows), AT_ONCE):
+        part = rows[at:at + AT_ONCE]
+        decisions = [{**{name: row[name] for name in (*DECISION, "evidence", "finding_id")}, "reason": reason, "text": text or f"all of one rule: {row['rule']}", "decided_by": decided_by}
+                     for row in part]
         try:
-            made.append(record_correction(ledger, **{name: row[name] for name in DECISION}, reason=reason, text=text or f"all of one rule: {row['rule']}", evidence=row["evidence"],
-                                          decided_by=decided_by, finding_id=row["finding_id"], expect=expect))
-        except (LedgerError, TableError) as error:
-            failed.append(f"{row['finding_id']}: {told(error)}")
-            if getattr(error, "code", "") != "CONFLICT":
-                break
-    return made, failed
+            made = record_corrections(ledger, decisions, expect=expect)
+        except LedgerError as error:
+            made = [error]
+        n_made += sum(isinstance(record, dict) for record in made)
+        for row, error in zip(part, made):
+            if isinstance(error, Exception):
+                failed.append(f"{row['finding_id']}: {told(error)}")
+                if getattr(error, "code", "CONFLICT") != "CONFLICT":
+                    return n_made, failed
+        tell(at + len(part), len(rows))
+    return n_made, failed
 
 
 def told(error):

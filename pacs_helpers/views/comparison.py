@@ -6,6 +6,8 @@ import re
 
 import pandas as pd
 
+from ..fixes.rehearsal import of_exam
+
 FIELDS = (("patient_id", "Patient ID"), ("patient_name", "Patient name"), ("patient_birth_date", "Birth date"), ("patient_sex", "Sex"),
           ("accession_number", "Accession number"), ("modality", "Modality"), ("what", "Procedure / study"), ("body_part_examined", "Body part"), ("at", "Time"))
 
@@ -18,25 +20,20 @@ def sides_of(finding, dept, site, accession="", study_uid=""):
     uid = study_uid or finding["study_instance_uid"].split(" ")[0]
     studies = dept.studies[dept.studies["study_instance_uid"] == uid] if uid else dept.studies.head(0)
     if studies.empty and accession:
-        studies = _of_exam(dept.studies, accession, site)
+        studies = of_exam(dept.studies, accession, site)
     messages = finding["message_control_id"].split()
     reports = dept.reports[dept.reports["message_control_id"].isin(messages)]
-    named = _of_exam(reports, finding["accession_number"], site)
+    named = of_exam(reports, finding["accession_number"], site)
     reports = reports if named.empty else named         # of a message about several exams, the one meant
     number = accession or finding["accession_number"]
-    orders = _of_exam(dept.orders, number, site)
+    orders = of_exam(dept.orders, number, site)
     if orders.empty and not studies.empty:
         own = studies["study_instance_uid"].iloc[0]
         orders = dept.orders[dept.orders["study_instance_uid"] == own]
-    feed = reports if messages and not reports.empty else orders if not orders.empty else _of_exam(dept.reports, number, site)
+    feed = reports if messages and not reports.empty else orders if not orders.empty else of_exam(dept.reports, number, site)
     if feed.empty and not studies.empty:
         feed = dept.reports[dept.reports["study_instance_uid"] == studies["study_instance_uid"].iloc[0]]
     return _side(feed, "procedure_name", ("observed_at", "scheduled_at", "ordered_at"), site), _side(studies, "study_description", ("started_at", "study_at"), site)
-
-
-def _of_exam(table, accession, site):
-    wanted = site.clean_accession(accession)
-    return table[table["accession_number"].map(site.clean_accession) == wanted] if wanted else table.head(0)
 
 
 def _side(rows, what, times, site):

@@ -3,11 +3,10 @@
 import html
 import re
 
-from ..analyses.identities import merged_ids
 from ..analyses.proposals import propose_series
 from ..fixes.corrections import REASONS, read_corrections
 from ..fixes.ledger import read_ledger
-from ..fixes.rehearsal import collisions_of, of_exam
+from ..fixes.rehearsal import collisions_of, current_ids, of_exam
 from ..tables import TableError
 from .comparison import sides_of
 
@@ -99,7 +98,7 @@ def _values(target, column, dept):
 
 def current_id(patient_id, dept):
     """The patient ID after the merges that registration has announced."""
-    return merged_ids(dept.patients, dept.orders, dept.reports).get(patient_id, patient_id)
+    return current_ids(dept).get(patient_id, patient_id)
 
 
 def decision_of(action, finding, chosen, given, dept, site):

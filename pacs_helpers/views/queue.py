@@ -4,8 +4,8 @@ import html
 
 import pandas as pd
 
-from ..analyses.identities import merged_ids
 from ..analyses.identity import plain_id
+from ..fixes.rehearsal import current_ids
 from .axes import FINDING_NAMES
 from .comparison import plain_table
 
@@ -24,7 +24,7 @@ def rank_urgency(findings, dept, *, site):
     """
     orders, reports = (_by_number(table, findings, site) for table in (dept.orders, dept.reports))
     mine = dept.studies[dept.studies["study_instance_uid"].isin(findings["study_instance_uid"].str.split().explode())]
-    studies, merged = mine.set_index("study_instance_uid")[["patient_id", "station_name"]].to_dict("index"), merged_ids(dept.patients, dept.orders, dept.reports)
+    studies, merged = mine.set_index("study_instance_uid")[["patient_id", "station_name"]].to_dict("index"), current_ids(dept)
     ranked = [_rank(f, _exam_of(f, orders, reports, site), [studies[u] for u in f["study_instance_uid"].split() if u in studies], merged, site) for f in findings.to_dict("records")]
     table = findings.assign(**pd.DataFrame(ranked, columns=["rank", "urgency", "place"], index=findings.index).astype({"rank": "Int64", "urgency": "str", "place": "str"}))
     return table.sort_values(["rank", "found_at", "finding_id"], kind="stable").reset_index(drop=True)

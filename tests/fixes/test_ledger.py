@@ -11,7 +11,7 @@ import pytest
 
 from pacs_helpers import locks
 from pacs_helpers.fixes import ledger as module
-from pacs_helpers.fixes.corrections import read_corrections, record_correction, undo_correction, verify_corrections
+from pacs_helpers.fixes.corrections import read_corrections, record_correction, record_corrections, undo_correction, verify_corrections
 from pacs_helpers.fixes.ledger import LedgerError, append_record, read_ledger
 from pacs_helpers.tables import TableError
 
@@ -188,6 +188,31 @@ def test_a_full_disk_says_not_recorded_and_the_next_try_is_whole(path, monkeypat
     monkeypatch.undo()
     decide(path, target="2.25.3")
     assert read_corrections(path)["target"].tolist() == ["2.25.1", "2.25.3"] and verify_corrections(path)["is_whole"]
+
+
+def test_of_decisions_recorded_together_a_full_disk_keeps_what_fitted_and_says_which_are_not_recorded(path, monkeypatch):
+    together = [{"kind": "dismiss", "target": name, "finding_id": name, "reason": "NO_ERROR", "decided_by": "Pat"} for name in ("one", "two", "one", "three", "four")]
+    real, lines = os.write, []
+
+    def write(descriptor, data):
+        lines.extend([data] if data.startswith(b"{") else [])
+        if len(lines) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(module.os, "write", write)
+    made = record_corrections(path, together, expect=0)
+    monkeypatch.undo()
+    assert [getattr(one, "code", "saved") for one in made] == ["saved", "saved", "CONFLICT", "LOG_NOT_WRITTEN", "LOG_NOT_WRITTEN"]
+    assert read_corrections(path)["target"].tolist() == ["one", "two"]
+    assert [r["target"] for r in record_corrections(path, together[3:], expect=2)] == ["three", "four"] and verify_corrections(path)["n_records"] == 4
+
+
+def test_of_decisions_recorded_together_a_wrong_one_is_left_out_and_two_of_them_make_no_circle(path):
+    ids = [("A", "B"), ("B", ""), ("B", "C"), ("C", "A")]
+    made = record_corrections(path, [{"kind": "patient_id", "target": f"2.25.{n}", "old": old, "new": new, "reason": "TYPED_WRONG", "decided_by": "Pat"} for n, (old, new) in enumerate(ids)])
+    assert [type(one).__name__ for one in made] == ["dict", "TableError", "dict", "TableError"] and "in a circle" in str(made[3])
+    assert read_corrections(path)["new"].tolist() == ["B", "C"]
 
 
 def test_a_lock_that_could_not_be_signed_is_taken_away(path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from pacs_helpers import locks
 from pacs_helpers.fixes import ledger as module
-from pacs_helpers.fixes.corrections import count_records, read_corrections, record_correction, verify_corrections
+from pacs_helpers.fixes.corrections import count_records, read_corrections, record_correction, record_corrections, verify_corrections
 from pacs_helpers.fixes.ledger import LedgerError
 
 from .stopping import need_strace, points_of, run_in_child
@@ -75,6 +75,27 @@ def test_killed_at_any_system_call_loses_nothing_that_said_saved(begun, tmp_path
         outcome = run_in_child(lambda: decide(path, "x"), tmp_path / "trace", f"{call}:signal=KILL:when={n}")     # noqa: B023  it runs at once
         assert outcome == "killed", (call, n)
         check(path, before, outcome)
+
+
+def test_decisions_recorded_together_and_killed_at_any_system_call_lose_nothing_that_said_saved(begun, tmp_path):
+    def together(path):
+        made = record_corrections(path, [{"kind": "dismiss", "target": name, "reason": "NO_ERROR", "decided_by": "Pat"} for name in "xyz"])
+        return SAVED if all(isinstance(record, dict) for record in made) else NOT_SAVED
+
+    path, _ = begun()
+    points = points_of(lambda: together(path), tmp_path / "trace")
+    n_writes = sum(call == "write" for call, _ in points)
+    for call, n in (point for point in points if point[0] in ("write", "fsync")):
+        path, before = begun()
+        assert run_in_child(lambda: together(path), tmp_path / "trace", f"{call}:signal=KILL:when={n}") == "killed"     # noqa: B023
+        found = read_corrections(path)["target"].tolist()
+        assert found in [[*before, *"xyz"[:k]] for k in range(4)], (call, n)
+        assert decide(path, "next") == SAVED and read_corrections(path)["target"].tolist() == [*found, "next"] and verify_corrections(path)["is_whole"]
+    for n in range(2, n_writes + 1):
+        path, before = begun()
+        outcome = run_in_child(lambda: together(path), tmp_path / "trace", f"write:error=ENOSPC:when={n}")     # noqa: B023
+        assert outcome in (SAVED, NOT_SAVED, "failed") and verify_corrections(path)["is_whole"]
+        assert outcome != SAVED or read_corrections(path)["target"].tolist() == [*before, *"xyz"]
 
 
 @pytest.mark.parametrize("fault", ["ENOSPC", "EIO"])

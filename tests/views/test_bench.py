@@ -348,6 +348,20 @@ def test_a_rule_is_recorded_finding_by_finding_once_its_count_is_typed(tmp_path)
     assert "U05b" not in set(find_mismatches(apply_corrections(dept, bench.ledger), as_of=NOW, site=SITE)["code"])
 
 
+def test_a_rule_of_more_than_a_hundred_is_recorded_in_one_go(tmp_path):
+    n = 101
+    dept = department(studies=[study("", f"2.25.{i}", patient_id="PHANTOM", patient_name="PHANTOM^QC") for i in range(1, n + 1)])
+    bench = bench_of(dept, tmp_path)
+    bench.code.value, bench.action.value = "U15", "bulk"
+    bench.inputs["rule"].index, bench.reason.value, bench.inputs["count"].value = 1, "TEST", f"{n}"
+    told = []
+    bench.message.observe(lambda change: told.append(change["new"]), "value")
+    bench.record.click()
+    assert "Saved 101 of 101" in bench.message.value and any("Recorded 100 of 101" in words for words in told)
+    assert bench.decisions["target"].tolist() == sorted(bench.all_findings.loc[bench.all_findings["code"] == "U15", "finding_id"])
+    assert bench.now.reviewed == tuple(bench.decisions["finding_id"]) and set(bench.findings["code"]) == set()
+
+
 def test_of_a_rule_somebody_elses_finding_is_left_out_and_told(tmp_path):
     dept = department(orders=[order(a) for a in ("R1", "R2")], studies=[study(a, u, patient_id="100231") for a, u in (("R1", "2.25.1"), ("R2", "2.25.2"))], reports=[report("R1"), report("R2")])
     bench = bench_of(dept, tmp_path)
