@@ -40,15 +40,10 @@ def _fold(dept, ledger, after=0):
         if applied is None and not _is_overtaken(dept, decision, rows[i + 1:]):
             stale.append(decision["seq"])
         if applied and decision["kind"] == "merge":     # what is one study for several orders now was decided on
-            reviewed.append(_group_case(decision))
+            reviewed.append(describe_finding("U09", accession=decision["new"], studies=[{"study_instance_uid": decision["target"].split()[0]}], found_at=None, owner="nobody", confidence=1,
+                                             evidence="-", correction="-")["finding_id"])
         dept = applied or dept
     return dept._replace(reviewed=tuple(dict.fromkeys(reviewed))), decisions[decisions["seq"].isin(stale)].reset_index(drop=True)
-
-
-def _group_case(merge):
-    """The finding_id of the group case that the studies of a merge are now, if they were made for several orders."""
-    return describe_finding("U09", accession=merge["new"], studies=[{"study_instance_uid": merge["target"].split()[0]}], found_at=None, owner="nobody", confidence=1,
-                            evidence="-", correction="-")["finding_id"]
 
 
 def apply_decision(dept, decision):

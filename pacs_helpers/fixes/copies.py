@@ -15,7 +15,7 @@ import pandas as pd
 from ..locks import LockTaken, locked
 from ..tables import TEXT, TableError, conform
 from .copyplan import PLAN, make_plan, read_source, sha256
-from .ledger import append_record, read_ledger
+from .ledger import CodedError, append_record, read_ledger
 from .rewriting import find_differences, rewrite
 
 PLAN_FILE, MANIFEST = "plan.json", "manifest.csv"
@@ -26,12 +26,8 @@ _NOT_SHARED = {"my", "out", "exports"}      # what .gitignore keeps out of the w
 _LISTED = ("output_name", "output_sha256", "source_sha256", "sop_instance_uid", "series_instance_uid", "study_instance_uid", "uid_policy", "decisions")
 
 
-class CopiesStopped(Exception):
+class CopiesStopped(CodedError):
     """Not all copies are there; none is half written under its final name, and the same call goes on. `code` says why."""
-
-    def __init__(self, code, message):
-        super().__init__(f"{code}: {message}")
-        self.code = code
 
 
 class Copies(NamedTuple):

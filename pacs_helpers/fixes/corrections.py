@@ -33,8 +33,7 @@ def record_correction(ledger, *, kind, target, field="", old="", new="", series=
     versions of one report; of one about several exams, `old` names those that move), for merge Study Instance UIDs, or a finding_id. `series`: Series Instance UIDs, space-separated. `reason`: a
     code of REASONS; OTHER needs `text`. `expect`: the `count_records` when the finding was looked at.
     """
-    (record,) = record_corrections(ledger, [{"kind": kind, "target": target, "field": field, "old": old, "new": new, "series": series, "reason": reason, "text": text, "evidence": evidence,
-                                             "decided_by": decided_by, "finding_id": finding_id}], expect=expect)
+    (record,) = record_corrections(ledger, [{name: value for name, value in locals().items() if name not in ("ledger", "expect")}], expect=expect)
     if isinstance(record, Exception):
         raise record
     return record

@@ -24,15 +24,19 @@ _READ = [(b"", 0, ())]              # the whole lines read last, how many, and t
 SEAL = b"#\n"                       # makes a line that lacks only its end no record either: nobody was told that it was saved
 
 
-class LedgerError(Exception):
-    """The decision is not safely recorded. `code` says why.
-
-    LOG_NOT_WRITTEN, LOG_LOCKED, CONFLICT, LOG_CHAIN_BROKEN, LOG_NOT_READ: nothing was recorded. LOG_NOT_SYNCED: it is in the file, but the disk did not confirm it.
-    """
+class CodedError(Exception):
+    """What went wrong, in words after its `code`."""
 
     def __init__(self, code, message):
         super().__init__(f"{code}: {message}")
         self.code = code
+
+
+class LedgerError(CodedError):
+    """The decision is not safely recorded. `code` says why.
+
+    LOG_NOT_WRITTEN, LOG_LOCKED, CONFLICT, LOG_CHAIN_BROKEN, LOG_NOT_READ: nothing was recorded. LOG_NOT_SYNCED: it is in the file, but the disk did not confirm it.
+    """
 
 
 def read_ledger(path):

@@ -18,7 +18,7 @@ from pydicom.valuerep import PersonName
 
 from ..readers.elements import LONG_VRS, PIXELS, UNDEFINED, walk
 from ..readers.part10 import deflates, open_data_set
-from .ledger import TOOL
+from .ledger import TOOL, CodedError
 
 ORIGINAL, REQUESTS, CHARACTER_SET = 0x04000561, 0x00400275, 0x00080005
 _INSTANCE = 0x00080018
@@ -28,12 +28,8 @@ _DAMAGED = (ArithmeticError, AttributeError, BytesLengthException, EOFError, Loo
 _UID = re.compile(rb"[0-9][0-9.]{5,63}")
 
 
-class Refused(Exception):
-    """A file that no corrected copy is made of. `code` and `reason` say why, without a patient's value."""
-
-    def __init__(self, code, reason):
-        super().__init__(f"{code}: {reason}")
-        self.code, self.reason = code, reason
+class Refused(CodedError):
+    """A file that no corrected copy is made of, and why, without a patient's value."""
 
 
 class _File(NamedTuple):

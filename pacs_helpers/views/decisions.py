@@ -4,7 +4,7 @@ import html
 import re
 
 from ..analyses.proposals import propose_series
-from ..fixes.corrections import REASONS, read_corrections
+from ..fixes.corrections import FIELDS, REASONS, read_corrections
 from ..fixes.ledger import read_ledger
 from ..fixes.rehearsal import collisions_of, current_ids, of_exam
 from ..tables import TableError
@@ -112,16 +112,18 @@ def decision_of(action, finding, chosen, given, dept, site):
     subject = given["subject"]
     if not subject:
         raise TableError("This finding is about no study and no report; choose a candidate that is.")
-    if action in ("patient_id", "link"):
+    if action in ("patient_id", "link", "unlink"):
         return _change(action, subject, given, dept)
-    return {"unlink": _unlink, "split": _split, "merge": _merge, "merge_series": _merge_series}[action](subject, given, dept)
+    return {"split": _split, "merge": _merge, "merge_series": _merge_series}[action](subject, given, dept)
 
 
 def _change(kind, subject, given, dept):
-    column, new = ("accession_number", given["accession"].strip()) if kind == "link" else ("patient_id", given["patient_id"].strip())
+    column, new = FIELDS[kind], {"link": given["accession"], "patient_id": given["patient_id"], "unlink": ""}[kind].strip()
     subject, _, exam = subject.partition(ALONE)
-    olds = [exam] if exam and kind == "link" else _values(subject, column, dept)
-    if not new or olds == [new]:
+    olds = [exam] if exam and kind != "patient_id" else _values(subject, column, dept)
+    if kind == "unlink" and not any(olds):
+        raise TableError("It stands under no accession number: nothing to record.")
+    if kind != "unlink" and (not new or olds == [new]):
         raise TableError("This stands there already: nothing to record." if new else f"Type the {column.replace('_', ' ').replace('id', 'ID')}.")
     return {"kind": kind, "target": subject, "old": " ".join(o for o in olds if o != new), "new": new}
 
@@ -130,14 +132,6 @@ def _exams_of(target, dept):
     """The accession numbers of a report message that is about several exams; [] of one, and of a study."""
     versions = dept.reports[dept.reports["message_control_id"].isin(target.split())].groupby("message_control_id")["accession_number"]
     return sorted({n for _, one in versions if one.nunique() > 1 for n in one})
-
-
-def _unlink(subject, given, dept):
-    subject, _, exam = subject.partition(ALONE)
-    olds = [o for o in ([exam] if exam else _values(subject, "accession_number", dept)) if o]
-    if not olds:
-        raise TableError("It stands under no accession number: nothing to record.")
-    return {"kind": "unlink", "target": subject, "old": " ".join(olds), "new": ""}
 
 
 def _split(subject, given, dept):
