@@ -138,7 +138,7 @@ def misplaced_reports(links):
             report, orders = links.reports[last], [links.orders[o] for o in orders]
             differs, today = [_other_exam(order, report) for order in orders], current_id(report, links.merged)
             is_theirs = any(current_id(order, links.merged) == today for order in orders)
-            if is_theirs and all(differs) and all(_other_images(report, links.studies[s]) for s in links.of_report[last][1]):
+            if is_theirs and all(differs) and all(other_images(report, links.studies[s]) for s in links.of_report[last][1]):
                 found[last] = differs[0], _order_read(report, number, links)
     return found
 
@@ -147,7 +147,8 @@ def _other_exam(order, report):
     return exam_conflicts(order["procedure_name"], order["modality"], report["procedure_name"], report["procedure_name"], report["modality"])
 
 
-def _other_images(report, study):
+def other_images(report, study):
+    """What of region, side and modality in a study differs from what a report is about: a tuple of words."""
     return exam_conflicts(report["procedure_name"], report["modality"], study["body_part_examined"] or study["study_description"], study["laterality"] or study["study_description"], study["modality"])
 
 
@@ -156,7 +157,7 @@ def _order_read(report, number, links):
     for o in links.orders_by_patient.get(report["patient_id"], []):
         if links.clean(links.orders[o]["accession_number"]) != number and not _other_exam(links.orders[o], report):
             studies = [links.studies[s] for s in links.of_order[o][1]]
-            if any(not _other_images(report, t) and pd.Timedelta(0) <= report["message_at"] - made_at(t) <= WEEK for t in studies):
+            if any(not other_images(report, t) and pd.Timedelta(0) <= report["message_at"] - made_at(t) <= WEEK for t in studies):
                 return o
     return None
 

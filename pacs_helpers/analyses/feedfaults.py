@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .unmatched import FINAL, LATE_SERIES_MINUTES, NOT_DELIVERED, describe_finding
+from .unmatched import FINAL, LATE_SERIES_MINUTES, NOT_DELIVERED, describe_finding, in_words
 
 NEAR_THE_HOUR = 15      # minutes from a whole number of hours that are still a clock's error
 MOST_NAMED = 10
@@ -100,7 +100,7 @@ def _final_too_early(dept, links, site, doubted):
             station = ", ".join(sorted({links.studies[s]["station_name"] for s in positions} - {""})) or "the device"
             yield describe_finding(
                 "U16", accession=report["accession_number"], studies=[links.studies[s] for s in positions], found_at=final, owner="modality service", confidence=0.75,
-                evidence=f"the report was final {late:.0f} minutes before the exam ended: the clocks of {station} and of the RIS disagree, or it is another exam's report",
+                evidence=f"the report was final {in_words(late)} before the exam ended: the clocks of {station} and of the RIS disagree, or it is another exam's report",
                 correction="Compare both clocks with the time server first; if they agree, ask the author which exam was read")
 
 

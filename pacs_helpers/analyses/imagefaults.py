@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .identity import is_not_a_patient
-from .unmatched import FINAL, LATE_SERIES_MINUTES, describe_finding
+from .unmatched import FINAL, LATE_SERIES_MINUTES, describe_finding, in_words
 
 LATE_MINUTES = 10           # devices finish writing, readers sign early
 _NEVER = pd.Timestamp.max.tz_localize("UTC")
@@ -69,13 +69,8 @@ def _late_studies(links, doubted):
 def _late(study, final, last, site):
     return describe_finding(
         "U13", accession=study["accession_number"], studies=[study], found_at=last, owner="technologist", confidence=0.8,
-        evidence=f"an image was made {_ago(last - final)} after the report was final ({final.tz_convert(site.time_zone):%d %b %H:%M}): its author has not seen it",
+        evidence=f"an image was made {in_words((last - final).total_seconds() / 60)} after the report was final ({final.tz_convert(site.time_zone):%d %b %H:%M}): its author has not seen it",
         correction="Tell the report's author; ask the technologist why it came late (reconstruction, repeat, left on the modality)")
-
-
-def _ago(span):
-    hours = span.total_seconds() / 3600
-    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"
 
 
 def homes(links):

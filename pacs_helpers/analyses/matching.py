@@ -7,12 +7,12 @@ import pandas as pd
 from ..readers.headers import uncollected
 from ..tables import FINDINGS, TableError, conform
 from .candidates import rank_all
-from .disagreements import find_accession_faults, find_identity_faults, find_misplaced_reports, meant_order, misplaced_reports
+from .disagreements import find_accession_faults, find_identity_faults, find_misplaced_reports, meant_order, misplaced_reports, other_images
 from .feedfaults import clock_runs, find_impossible_times, find_refusals, refused_reports
 from .imagefaults import find_image_faults, homes, is_foreign
 from .links import link_exams
 from .peoplefaults import find_people_faults
-from .splits import SH_LENGTH, find_group_cases, find_shared_accessions, find_splits, longer_numbers
+from .splits import ONE_EXAM, SH_LENGTH, answers_of, find_group_cases, find_shared_accessions, find_splits, longer_numbers
 from .unmatched import describe_finding, find_missing_partners
 from .wrongpatients import early_studies, fitting, made_at, usual_rooms
 
@@ -36,7 +36,7 @@ def find_mismatches(dept, *, as_of, site):
     fits, misplaced = fitting(links, rooms), misplaced_reports(links)
     doubted = {s for run in runs for s in run.studies}
     found = [*_several_studies(links, site, splits, groups), *find_identity_faults(links, groups, rooms, fits, early_studies(links, doubted)),
-             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits, _explained(links, fits, misplaced)),
+             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits, _explained(links, fits, misplaced, site)),
              *find_misplaced_reports(links, misplaced),
              *find_image_faults(links, site, doubted), *find_people_faults(dept, links),
              *find_impossible_times(dept, links, site, runs, n_off, n), *find_refusals(links, site)]
@@ -50,14 +50,29 @@ class Explained(NamedTuple):
     orders: set
     reports: set
     read: set       # studies whose report stands under another exam of the patient
+    answered: set   # reports about a part of what the images of another number show
 
 
-def _explained(links, fits, misplaced):
+def _explained(links, fits, misplaced, site):
     """The Explained positions: what lacks a partner because of a fault that has its own finding."""
     home = homes(links)
     meant = (meant_order(s, links) for s in range(len(links.studies)) if s not in fits)
     return Explained(links.contested | {s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links)),
-                     {s for _, o in misplaced.values() if o is not None for s in links.of_order[o][1]})
+                     {s for _, o in misplaced.values() if o is not None for s in links.of_order[o][1]},
+                     _answered(links, site))
+
+
+def _answered(links, site):
+    """Positions of reports whose number has an order and no images, while their message also answers another number whose images are of that day and may show it too."""
+    alone = [r for r, (level, _) in enumerate(links.of_report) if level == "none"]
+    answers = answers_of(links, site) if alone else []
+    return {r for r in alone if any(_may_show(links.studies[s], links.reports[r], links) for n in answers[r] - {links.clean(links.reports[r]["accession_number"])}
+                                    for other in links.reports_by_accession.get(n, ()) if answers[other] == answers[r] for s in links.of_report[other][1])}
+
+
+def _may_show(study, report, links):
+    orders = [links.orders[o] for o in links.orders_by_accession.get(links.clean(report["accession_number"]), ())]
+    return not other_images(report, study) and any(pd.isna(t["scheduled_at"]) or abs(made_at(study) - t["scheduled_at"]) < ONE_EXAM for t in orders)
 
 
 @uncollected()

@@ -31,17 +31,17 @@ def find_missing_partners(dept, links, site, as_of, splits, explained):
     """
     meant = strong_candidates(links)
     claimed = {s for _, _, s in meant.values()} | explained.read
-    yield from _unlinked_reports(links, as_of, meant, site)
+    yield from _unlinked_reports(links, as_of, meant, site, explained.answered)
     yield from _unlinked_studies(dept, links, explained.studies)
     yield from _unreported_exams(dept, links, site, as_of, splits, claimed, {links.reports[r] for r in explained.reports})
     yield from _orders_only(links, site, as_of, explained.orders)
 
 
-def _unlinked_reports(links, as_of, meant, site):
+def _unlinked_reports(links, as_of, meant, site, answered):
     alone = defaultdict(list)
     for r, report in ((r, links.reports[r]) for r, (level, _) in enumerate(links.of_report) if level == "none"):
         old = pd.isna(report["message_at"]) or as_of - report["message_at"] >= pd.Timedelta(hours=REPORT_HOURS)
-        if old and not report["is_duplicate"]:
+        if old and not report["is_duplicate"] and r not in answered:
             alone[site.clean_accession(report["accession_number"]) or f"message {report['message_control_id']}"].append(r)
     for rows in alone.values():
         reports = [links.reports[r] for r in rows]
@@ -93,6 +93,12 @@ def _unlinked_studies(dept, links, explained):
             evidence=f"images from {study['station_name'] or 'an unnamed station'} with {number}, and no order or report fits them at any level"
                      + ("; the order feed was silent around that hour" if quiet else ""),
             correction="Find or place the order and link the study to it" if not quiet else "Ask for the orders of that time to be sent again")
+
+
+def in_words(minutes):
+    """A span in words of a size that people speak in; days are full ones."""
+    size, unit = (round(minutes), "minute") if minutes < 120 else (round(minutes / 60), "hour") if minutes < 48 * 60 else (int(minutes // 1440), "day")
+    return f"{size} {unit}{'s' * (size != 1)}"
 
 
 def _silent_hours(dept):
@@ -147,8 +153,7 @@ def _reports_about(order, positions, links, site):
 
 
 def _no_report(order, studies, reports, end, minutes, as_of):
-    hours = (as_of - end).total_seconds() / 3600
-    waited = f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
+    waited = in_words((as_of - end).total_seconds() / 60)
     if order["is_cancelled"]:
         return describe_finding(
             "U02", accession=order["accession_number"], studies=studies, messages=reports, found_at=end + pd.Timedelta(minutes=minutes), owner="technologist", confidence=0.7,
@@ -184,5 +189,5 @@ def _orders_only(links, site, as_of, explained):
         yield describe_finding(
             "U04", accession=order["accession_number"], found_at=due + pd.Timedelta(hours=ORDER_HOURS), confidence=0.8,
             messages=[] if order["accession_number"] else [order], owner="technologist" if performed else "scheduling",
-            evidence=f"order only: no images and no report {(as_of - due).total_seconds() / 86400:.0f} days after it was due; the last order status is {order['order_status'] or 'not given'}",
+            evidence=f"order only: no images and no report {in_words((as_of - due).total_seconds() / 60)} after it was due; the last order status is {order['order_status'] or 'not given'}",
             correction="Look for the images on the modality" if performed else "Find out whether the patient came; cancel the order or link it to the exam done instead")

@@ -2,6 +2,8 @@ import pandas as pd
 import pytest
 
 from pacs_helpers.analyses.matching import find_mismatches, rank_candidates
+from pacs_helpers.analyses.splits import describe_splits
+from pacs_helpers.analyses.unmatched import in_words
 from pacs_helpers.site import Site
 from pacs_helpers.tables import TableError
 
@@ -76,6 +78,23 @@ def test_report_of_a_known_order_without_images_is_on_the_technologists_desk():
     assert got["code"].tolist() == ["U03"] and got["owner"].tolist() == ["technologist"]
 
 
+def both(**more):
+    """One report message for two orders, with the images of the first alone."""
+    one = {"source_file": "v.hl7", "message_control_id": "V1"}
+    second = {"scheduled_at": "2025-11-10T09:05Z", "procedure_name": "CT ABDOMEN", "modality": "CT", **more}
+    return department(orders=[order("R1"), order("R2", **second)], studies=[study("R1")],
+                      reports=[report("R1", **one), report("R2", procedure_name=second["procedure_name"], modality=second["modality"], **one)])
+
+
+def test_a_report_for_several_orders_whose_images_are_under_one_of_them_misses_none():
+    assert describe_splits(both(), site=SITE)["shape"].tolist() == ["linked report"] and codes(both()) == []
+
+
+@pytest.mark.parametrize("more", [{"scheduled_at": "2025-11-12T09:00Z"}, {"modality": "US", "procedure_name": "US ABDOMEN"}, {"procedure_name": "CT KNEE"}], ids=["day", "modality", "region"])
+def test_another_day_modality_or_region_is_not_shown_by_the_images_of_the_other_number(more):
+    assert codes(both(**more)) == ["U03"]
+
+
 def test_images_dated_after_as_of_by_a_wrong_clock_are_still_those_of_their_report():
     ahead = study(study_at="2025-11-10T17:00Z", started_at="2025-11-10T17:00Z", ended_at="2025-11-10T17:10Z")
     assert codes(department(orders=[order()], studies=[ahead], reports=[report()]), as_of=pd.Timestamp("2025-11-10T14:00Z")) == []
@@ -90,6 +109,11 @@ def test_order_with_nothing_behind_it_is_u04_unless_cancelled_or_still_to_come()
     dept = department(orders=[order("R1"), order("R2", is_cancelled=True), order("R3", scheduled_at="2025-11-21T09:00Z")])
     got = found(dept)
     assert got["code"].tolist() == ["U04"] and got["accession_number"].tolist() == ["R1"]
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(0.6, "1 minute"), (1.4, "1 minute"), (119, "119 minutes"), (2879, "48 hours"), (2915, "2 days"), (4319, "2 days"), (40_000, "27 days")])
+def test_spans_are_told_in_the_unit_that_people_speak_in(minutes, words):
+    assert in_words(minutes) == words
 
 
 # U05: whose patient is it
