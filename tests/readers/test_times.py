@@ -1,4 +1,4 @@
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -29,7 +29,8 @@ def test_what_is_no_time_is_told_and_not_guessed(text):
     assert parse_time(text, CHICAGO) == (None, "", "BAD_TIME")
 
 
-@pytest.mark.parametrize("text, zone", [("00010101000000+0500", CHICAGO), ("00010101", "Europe/Berlin"), ("99991231235959", CHICAGO), ("99991231235959-0600", CHICAGO)])
+@pytest.mark.parametrize("text, zone", [("00010101000000+0500", CHICAGO), ("00010101", "Europe/Berlin"), ("99991231235959", CHICAGO), ("99991231235959-0600", CHICAGO),
+                                        ("99991231160000+0100", "Asia/Tokyo")])
 def test_years_that_stand_for_no_date_do_not_raise(text, zone):
     assert parse_time(text, zone) == (None, "", "BAD_TIME")
 
@@ -63,7 +64,16 @@ def test_a_log_stamp_has_the_same_doubts():
     assert local_to_utc(datetime(2025, 7, 2, 1, 30), CHICAGO) == (utc(2025, 7, 2, 6, 30), "")
 
 
+@pytest.mark.parametrize("zone, day", [(CHICAGO, "20250309"), (CHICAGO, "20251102"), ("Australia/Lord_Howe", "20250406"), ("Australia/Lord_Howe", "20251005"),
+                                       ("Africa/Monrovia", "19720107"), ("Europe/Berlin", "20250304")])
+def test_every_minute_of_a_day_is_the_instant_that_the_zone_says_however_many_were_read_before(zone, day):
+    for minute in range(24 * 60):
+        local = datetime.strptime(day, "%Y%m%d") + timedelta(minutes=minute, seconds=59)
+        assert parse_time(local.strftime("%Y%m%d%H%M%S"), zone)[::2] == parse_dicom_time(day, local.strftime("%H%M%S"), zone)[::2] == local_to_utc(local, zone)
+
+
 @pytest.mark.parametrize("date, time, offset, want", [
+    ("20250304", "083015+0600", "", (utc(2025, 3, 4, 6), "day", "BAD_TIME")), ("20250304", "083015.25", "+0000", (utc(2025, 3, 4, 8, 30, 15, 250000), "second", "")),
     ("20250304", "083015.5", "", (utc(2025, 3, 4, 14, 30, 15, 500000), "second", "")),
     ("20250304", "1405", "", (utc(2025, 3, 4, 20, 5), "minute", "")), ("20250304", "14", "", (utc(2025, 3, 4, 20), "hour", "")),
     ("20250304", "", "", (utc(2025, 3, 4, 6), "day", "")), ("20250304", "0830", "-0500", (utc(2025, 3, 4, 13, 30), "minute", "OTHER_OFFSET")),
