@@ -46,8 +46,9 @@ def ours_on_new_files(files):
 
 def ours_from_nothing(files):
     part10._MET.known.clear()
+    part10._MET.loose.clear()
     headerrows._SERIES.clear()
-    for remembered in (part10._meta_around, headerrows._own_instants, headerrows._moment, headerrows._shown_raw, dicomtext._shown, times.parse_time):
+    for remembered in (part10._meta_around, headerrows._moment, dicomtext._shown, times._hour, times.parse_time):
         remembered.cache_clear()
     ours(files)
 

@@ -11,7 +11,6 @@ from ..schemas import NOT_IMAGES
 from ..tables import add_problem
 from .dicomtext import PADDING, character_set, clean, decode, show
 from .elements import ALL_READ, first
-from .part10 import Elements
 from .times import parse_dicom_time, parse_time
 
 PERFORMED_STEP_CLASS = "1.2.840.10008.3.1.2.3.3"
@@ -65,6 +64,7 @@ _BESIDE = _CHARSET, _TAG["TimezoneOffsetFromUTC"]   # what they are read with
 OWN = frozenset((*(_TAG[_TEXTS[c]] for c in _OWN_TEXTS), *_OWN_TIMES, *_BESIDE))
 _OFFSET = re.compile(r"[+-][0-9]{4}")
 _META = [_TAG[k] for k in ("TransferSyntaxUID", "SourceApplicationEntityTitle", "MediaStorageSOPClassUID")]
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 _MOST_SERIES = 4096
 _SERIES = {}        # what tells rows apart that differ in more than the columns of `_own` -> (row, raw)
 
@@ -86,7 +86,7 @@ def header_row(found, zone):
     if known:
         row = {**known[0], **own}
         if raw:
-            row["raw"] = _shown_raw(tuple({**known[1], **raw}.items()))
+            row["raw"] = _as_json({**known[1], **raw})
         return "instances", row
     found = found.whole()
     if _TAG[_WORKLIST] in found.items and _TAG["SOPInstanceUID"] not in found.values:
@@ -99,7 +99,7 @@ def header_row(found, zone):
     row["problems"] = " ".join(c for c in dict.fromkeys(notes.codes) if c)
     if not is_step:
         row["precision"] = " ".join(notes.precision)
-        row["raw"] = _shown_raw(tuple(notes.raw.items()))
+        row["raw"] = _as_json(notes.raw) if notes.raw else ""
         if series:
             if len(_SERIES) >= _MOST_SERIES:
                 _SERIES.clear()
@@ -120,25 +120,12 @@ def answer_row(found, zone):
                    "n_instances": int(count) if count.isdigit() and len(count) <= 12 else None}
 
 
-@lru_cache(1 << 14)
-def _shown_raw(pairs):
-    return json.dumps(dict(pairs), ensure_ascii=False) if pairs else ""
-
-
 def _own(found, zone):
     """`(columns, doubts, raw)` of what differs between the images of a series."""
-    instants, codes, precision, raw = _own_instants(tuple([first(found.values, tag) for tag in _OWN_TIMES]), zone)
     notes = _Notes([], {}, [])
     row = {column: _text(found, column, _TEXTS[column], notes) for column in _OWN_TEXTS}
-    doubts = (*notes.codes, *codes, *precision, *notes.raw, *raw, row["sop_instance_uid"] == "")
-    return {**row, **instants}, doubts, {**notes.raw, **raw}
-
-
-@lru_cache(1 << 14)
-def _own_instants(raws, zone):
-    notes = _Notes([], {}, [])
-    values = {tag: [raw] for tag, raw in zip(_OWN_TIMES, raws, strict=True)}
-    return _instants(Elements({}, values, {}, [], ALL_READ), _OWN_INSTANTS, notes, zone), tuple(notes.codes), tuple(notes.precision), notes.raw
+    row.update(_instants(found, _OWN_INSTANTS, notes, zone))
+    return row, (*notes.codes, *notes.precision, *notes.raw, row["sop_instance_uid"] == ""), notes.raw
 
 
 def _instance(found, notes, zone):
@@ -229,7 +216,7 @@ def _offset(found, notes):
 def _instants(found, pairs, notes, zone):
     offset, row = _offset(found, notes), {}
     for column, words in pairs.items():
-        text, *parsed = _moment(*[first(found.values, _TAG[w]) for w in words], zone, offset)
+        text, *parsed = _moment(first(found.values, _TAG[words[0]]), first(found.values, _TAG[words[1]]), zone, offset)
         row[column] = _noted(column, parsed if _is_read(found, words) else (None, "", ""), text, notes)
     text = _plain(found, "AcquisitionDateTime")
     if text and "acquired_at" in pairs and _is_read(found, ["AcquisitionDateTime"]):
@@ -254,6 +241,8 @@ def _is_read(found, words):
 def _noted(column, parsed, text, notes):
     """The instant of a parsed time, its doubts and precision noted."""
     instant, precision, code = parsed
+    if precision == "second" and not code and not notes.precision:
+        return instant
     notes.codes.append(code)
     if text and (code or instant is None):
         notes.raw[column] = text

@@ -28,6 +28,8 @@ LIKE_LOG_BYTES = 40_000     # reading one header costs about what this much of a
 IN_MEMORY = 16 << 20        # longer files are read in pieces
 HEADER_BYTES = 1 << 14      # most headers are shorter
 MOST_READS = 3              # of a file that changes meanwhile
+_read_at = getattr(os, "pread", lambda fd, n, at: os.read(fd, n) if os.lseek(fd, at, os.SEEK_SET) == at else b"")
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _ITSELF = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _OTHER = "CHANGED", "another file has taken this name since the folder was listed; load again"
 ANSWER = "answer "          # marks what tells of an instance and is not a copy of it
@@ -98,8 +100,10 @@ def uncollected():
 
 
 def _read_together(files, zone, is_hashed, tables):
-    opened = [_open(file, listed) for file, listed in files]    # all of them, so that the disk fetches the next headers while one is read
+    opened = []
     try:
+        for file, listed in files:      # all of them, so that the disk fetches the next headers while one is read
+            opened.append(_open(file, listed))
         for (file, _), how in zip(files, opened, strict=True):
             found, source = _read_file(file, *how, zone, is_hashed)
             tables["sources"].append(source)
@@ -107,27 +111,30 @@ def _read_together(files, zone, is_hashed, tables):
                 row["_content"] = content
                 tables[table].append(row)
     finally:
-        for stream, *_ in opened:
-            if stream:
-                stream.close()
+        for handle, *_ in opened:
+            if handle is not None:
+                os.close(handle)
 
 
 def _open(file, listed):
-    """`(stream, its state, None)`, or `(None, state or None, the OSError or (code, reason))`."""
+    """`(handle, its state, None)`, or `(None, state or None, the OSError or (code, reason))`."""
+    handle = None
     try:
-        stream = FileIO(file, opener=lambda name, flags: os.open(name, flags | (_ITSELF if listed else 0)))
-        state = os.fstat(stream.fileno())
-        if not stat.S_ISREG(state.st_mode) or listed and is_other(listed, state):
-            stream.close()
-            return None, state, _OTHER
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(stream.fileno(), 0, HEADER_BYTES, os.POSIX_FADV_WILLNEED)
-        return stream, state, None
+        handle = os.open(file, _READ | _ITSELF if listed else _READ)
+        state = os.fstat(handle)
+        if stat.S_ISREG(state.st_mode) and not (listed and is_other(listed, state)):
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(handle, 0, HEADER_BYTES, os.POSIX_FADV_WILLNEED)
+            return handle, state, None
+        fault = state, _OTHER
     except OSError as error:
-        return None, None, _OTHER if error.errno in (errno.ELOOP, errno.EISDIR) else error
+        fault = None, _OTHER if error.errno in (errno.ELOOP, errno.EISDIR) else error
+    if handle is not None:
+        os.close(handle)
+    return None, *fault
 
 
-def _read_file(file, stream, state, fault, zone, is_hashed):
+def _read_file(file, handle, state, fault, zone, is_hashed):
     started, size, digest, found = time.perf_counter(), state.st_size if state else 0, "", []
     try:
         if isinstance(fault, OSError):
@@ -136,8 +143,7 @@ def _read_file(file, stream, state, fault, zone, is_hashed):
         if fault:
             found = [("rejected", reject(file, 0, size, *fault), "")]
         else:
-            with stream:
-                state, size, digest, found = _read_unchanged(file, stream, state, zone, is_hashed)
+            state, size, digest, found = _read_unchanged(file, handle, state, zone, is_hashed)
         read_well()
     except OSError as error:
         found = [("rejected", reject(file, 0, size, *read_fault(file, error)), "")]
@@ -146,24 +152,24 @@ def _read_file(file, stream, state, fault, zone, is_hashed):
                              n_rows=len(found) - len(refused), n_rejected=len(refused), sha256=digest, started=started, state=state)
 
 
-def _read_unchanged(file, stream, state, zone, is_hashed):
+def _read_unchanged(file, handle, state, zone, is_hashed):
     for _ in range(MOST_READS):
-        result = _read_stream(file, stream, state.st_size, zone, is_hashed)
-        before, state = state, os.fstat(stream.fileno())
+        result = _read_start(file, handle, state.st_size, zone, is_hashed)
+        before, state = state, os.fstat(handle)
         if (before.st_size, before.st_mtime_ns) == (state.st_size, state.st_mtime_ns):
             return state, *result
-        stream.seek(0)
+        os.lseek(handle, 0, os.SEEK_SET)
     for _, row, _ in result[2]:
         if "problems" in row:
             row["problems"] = add_problem(row["problems"], "CHANGED_WHILE_READ")
     return state, *result
 
 
-def _read_stream(file, stream, size, zone, is_hashed):
+def _read_start(file, handle, size, zone, is_hashed):
     """`(size, sha256 of the file, [(table name, row, sha256 of what it packs), ...])`."""
-    head = stream.read(IN_MEMORY if is_hashed else HEADER_BYTES)
+    head = os.read(handle, IN_MEMORY if is_hashed else HEADER_BYTES)
     if head[128:132] == b"DICM" and head[:2] != b"\x1f\x8b":
-        return _read_image(file, stream, head, size, zone, is_hashed)
+        return _read_image(file, handle, head, size, zone, is_hashed)
     if size > INFLATE_LIMIT and _list_reader(head):
         return size, "", [("rejected", reject(file, 0, size, "TOO_LARGE_INFLATED", f"JSON or a dump of more than {INFLATE_LIMIT >> 20} MB; ask for less at a time"), "")]
     if head[:2] == b"\x1f\x8b" or _list_reader(head):
@@ -172,29 +178,28 @@ def _read_stream(file, stream, size, zone, is_hashed):
             return size, digest, [("rejected", {**faults[0], "n_bytes": size}, "")]
         return len(data), digest, _rows_of(file, data, zone, [fault["code"] for fault in faults])
     if is_zip(head):
-        digest, found, size = _sha256(stream, head), [], 0
-        for name, data, fault in read_members(stream):
+        digest, found, size = _sha256(handle, head), [], 0
+        for name, data, fault in read_members(FileIO(handle, closefd=False)):
             where, size = f"{file}!{name}" if name else file, size + len(data)
             found += [("rejected", reject(where, 0, len(data), *fault), "")] if fault and not data else _rows_of(where, data, zone, [fault[0]] if fault else [])
         return size, digest, _one_thing(file, size, found)
-    return _read_image(file, stream, head, size, zone, is_hashed)
+    return _read_image(file, handle, head, size, zone, is_hashed)
 
 
-def _read_image(file, stream, head, size, zone, is_hashed):
+def _read_image(file, handle, head, size, zone, is_hashed):
     def read_at(offset, n):
         if offset + n <= len(head):
             return head[offset:offset + n]
-        stream.seek(offset)
-        return stream.read(n)
+        return _read_at(handle, n, offset)
 
-    digest = _sha256(stream, head) if is_hashed else ""
+    digest = _sha256(handle, head) if is_hashed else ""
     return size, digest, [(*_row_of(file, read_at, size, zone), digest)]
 
 
-def _sha256(stream, head=b""):
-    """sha256 of `head` and what `stream` still holds."""
+def _sha256(handle, head=b""):
+    """sha256 of `head` and what is still to be read of the file."""
     digest = hashlib.sha256(head)
-    while piece := stream.read(IN_MEMORY):
+    while piece := os.read(handle, IN_MEMORY):
         digest.update(piece)
     return digest.hexdigest()
 
@@ -263,7 +268,12 @@ def find_copies(instances):
 
 def _content(file):
     try:
-        with FileIO(file) as stream:
-            return _sha256(stream)
+        handle = os.open(file, _READ)
     except OSError:     # gone since its header was read: no copy of anything
         return file
+    try:
+        return _sha256(handle)
+    except OSError:
+        return file
+    finally:
+        os.close(handle)

@@ -13,6 +13,7 @@ from .elements import ITEM, LONGEST_VALUE, PIXELS, SEQUENCE_END, UNDEFINED
 FARTHEST = 1 << 20      # bytes of a header worth remembering
 MOST_STEPS = 10_000
 MOST_KNOWN = 64         # layouts of one encoding
+WINDOW = 1 << 13
 LONGEST_GAP = 1 << 11   # bytes between two headers worth comparing with nothing
 
 
@@ -40,8 +41,6 @@ class Layouts(threading.local):
         """
         known = self.known.get(encoding, ())
         for n, layout in enumerate(known):
-            if len(head) < min(layout.n_bytes, size) and layout.begins(head, at):
-                head = read_at(0, layout.n_bytes)
             found = layout.read(read_at, head, at, size)
             if found:
                 if n:
@@ -50,7 +49,8 @@ class Layouts(threading.local):
 
     def learn(self, read_at, at, size, encoding, passed, walked, own):
         """What `read` now says of a data set in which `walk` had no doubts: `(values, items)` are `walked`, its headers `passed`, its `own` tags."""
-        head = read_at(0, FARTHEST)
+        farthest = next((value for _, value, _, tag, level, _ in passed if _are_pixels(tag, level)), passed[-1][1] if passed else 0)
+        head = read_at(0, min(farthest, FARTHEST))
         steps = _steps(head, passed)
         if not steps:
             return None
@@ -72,7 +72,6 @@ class Layouts(threading.local):
 class _Layout:
     def __init__(self, kind, shape, lengths, steps, varying, items, own, order):
         self.kind, self.shape, self.lengths, self.varying, self.order = kind, shape, lengths, varying, order
-        self.n_bytes = sum(len(s.head) + s.width + s.n_skipped for s in steps) + 1024
         self.parts, self.mask, self.expected, self.unpack_values = _parts(steps, varying, order)
         wanted = [n for n, s in enumerate(steps) if s.place and s.place is not PIXELS]
         where = {n: i for i, n in enumerate(sorted(wanted, key=varying.__contains__))}     # the fixed ones are unpacked first
@@ -83,39 +82,43 @@ class _Layout:
         rest = [where[n] for n in wanted if steps[n].place[0] not in own]
         self.like = itemgetter(*rest) if rest else len
 
-    def begins(self, head, p):
-        n_bytes = self.parts[0][0]
-        return p + n_bytes > len(head) or self.matches(head[p:p + n_bytes])
-
     def matches(self, pieces):
+        pieces = b"".join(pieces)
         n_bytes = len(pieces)
         return (np.frombuffer(pieces, np.uint8) & self.mask[:n_bytes]).tobytes() == self.expected[:n_bytes]
 
     def read(self, read_at, head, p, size):
-        pieces, loose = [], []
+        pieces, loose, base = [], [], 0     # `head` is what stands from `base` on, where `p` counts from
         for n_bytes, n_skipped, width, unpack_length, longest, place in self.parts:
+            if p + n_bytes > len(head):
+                if not self.matches(pieces):
+                    return None
+                head, base, p = read_at(base + p, max(n_bytes, WINDOW)), base + p, 0
+                if n_bytes > len(head):
+                    return None
             end = p + n_bytes
-            if end > len(head):
-                return None
             pieces.append(head[p:end])
             p = end + n_skipped
             if width:
                 length, = unpack_length(head, end - width)
                 if place is PIXELS:
                     break
-                if length & 1 or length > longest or place and p + length > len(head):
+                if length & 1 or length > longest:
                     return None
                 if place:
-                    loose.append(head[p:p + length])
+                    value = head[p:p + length]
+                    loose.append(value if len(value) == length else read_at(base + p, length))
+                    if len(loose[-1]) < length:
+                        return None
                 p += length
-        pieces = b"".join(pieces)
         if not self.matches(pieces):
             return None
+        p += base
         if place is PIXELS:
             p = _past_pixels(read_at, p, length, size, self.order)
         if p != size:
             return None
-        raws = (*self.unpack_values(pieces), *loose)
+        raws = (*self.unpack_values(b"".join(pieces)), *loose)
         return {tag: [raws[n]] for n, tag in self.own}, (self.kind, self.like(raws)), partial(self.spell, raws)
 
     def spell(self, raws):
@@ -157,12 +160,16 @@ def _past_pixels(read_at, p, length, size, order):
     return None
 
 
+def _are_pixels(tag, level):
+    return tag in PIXELS and not level.place
+
+
 def _steps(head, passed):
     """The headers `passed` up to the pixels as steps; none when they are too many or lie too far."""
     steps = []
     for p, value, length, tag, level, is_entered in passed[:MOST_STEPS + 1]:
         width = 4 if level.implicit or value - p == 12 or tag >> 16 == 0xFFFE else 2
-        if not level.place and tag in PIXELS:
+        if _are_pixels(tag, level):
             steps.append(_Step(head[p:value - width], width, 0, 0, PIXELS, False))
             break
         place = (*level.place, tag) if tag in level.wanted and not is_entered else None

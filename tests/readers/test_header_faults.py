@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from pacs_helpers.readers import account, headers
+from pacs_helpers.readers import account
 from pacs_helpers.readers.account import ShareLost
 from pacs_helpers.readers.dicomlog import read_dicom_log
 from pacs_helpers.readers.headers import read_headers
@@ -31,7 +31,19 @@ def before_reading(monkeypatch):
                 act(os.path.basename(self.name))
                 return super().read(n)
 
-        monkeypatch.setattr(headers, "FileIO", File)
+        names, opening, reading = {}, os.open, os.read
+
+        def name_opened(name, *how):
+            names[handle := opening(name, *how)] = os.path.basename(name)
+            return handle
+
+        def read(handle, n):
+            if handle in names:
+                act(names[handle])
+            return reading(handle, n)
+
+        monkeypatch.setattr(os, "open", name_opened)
+        monkeypatch.setattr(os, "read", read)
         monkeypatch.setattr(account, "open", lambda name, mode: File(name), raising=False)
     return install
 
@@ -40,11 +52,13 @@ def before_reading(monkeypatch):
 def before_opening(monkeypatch):
     """Runs `act(name)` before each opening of a file."""
     def install(act):
-        def opening(name, *args, **how):
-            act(name)
-            return io.FileIO(name, *args, **how)
+        real = os.open
 
-        monkeypatch.setattr(headers, "FileIO", opening)
+        def opening(name, *how):
+            act(name)
+            return real(name, *how)
+
+        monkeypatch.setattr(os, "open", opening)
     return install
 
 

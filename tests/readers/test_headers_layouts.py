@@ -109,6 +109,18 @@ def test_a_last_value_far_longer_than_those_before_is_read_whole():
     assert found is None or values(found)[end] == [b"2" * 9000]
 
 
+@pytest.mark.parametrize("n_bytes", [10_000, 16_000, 16_380, 40_000, 70_000])
+def test_what_follows_a_long_private_value_is_read_as_the_walk_reads_it(n_bytes):
+    def content(n):
+        return part10(dataset(last=el(0x00290010, "OB", bytes(n_bytes)) + el(0x00400244, "DA", "2" * (8 + n % 3 * 2)) + el(0x00400275, "SQ", item(trap("A1")[0])) + el(PIXELS, "OW", bytes(64))))
+    for n in range(6):
+        assert_same(content(n), n)
+    last = content(4)
+    for at in range(len(last) - 250, len(last)):
+        assert_same(last[:at], f"cut at {at}")
+        assert_same(last[:at] + bytes([last[at] ^ 2]) + last[at + 1:], f"changed at {at}")
+
+
 META = {
     "plain": el(0x00020002, "UI", "1.2.3") + el(0x00020003, "UI", "2.25.1") + el(0x00020010, "UI", "1.2.840"),
     "no instance": el(0x00020002, "UI", "1.2.3") + el(0x00020010, "UI", "1.2.840"),
