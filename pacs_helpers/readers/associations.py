@@ -13,6 +13,7 @@ from ..tables import add_problem
 
 NOTHING_DONE = {"n_operations": 0, "n_stored": 0, "n_failed": 0}
 AES = ("calling_ae_title", "called_ae_title")
+_STRAIGHT, _TURNED = tuple(zip(AES, AES, strict=True)), tuple(zip(AES, AES[::-1], strict=True))
 PDV_BYTES = 16_372      # largest PDV of a PDU of 16,384 bytes, DCMTK's default (PS3.8 9.3.5)
 
 
@@ -140,8 +141,9 @@ def under_way(pools, *services):
 
 def tell(record, pool, teller, service, moment, **fields):
     """The operation that a request line or a dumped request is about: a log may have both, in either order."""
-    half_told = (o for o in under_way([pool], service) if o.told == {"line", "dump"} - {teller})
-    operation = next(half_told, None) or request(record, pool, service, moment)
+    by_other = {"line", "dump"} - {teller}
+    half_told = [o for o in pool.waiting if o.told == by_other and o.is_open and o.row["service"] == service]
+    operation = half_told[0] if half_told else request(record, pool, service, moment)
     describe(operation.row, **fields)
     operation.told |= {teller}
     return operation
@@ -241,7 +243,7 @@ def _settle(pool):
     rows = {a.row["association_id"]: a.row for a in pool.members}
     for operation in [*pool.operations, *(o for a in pool.members for o in a.operations)]:
         own = rows.get(operation.row["association_id"], told)
-        for column, name in zip(AES, AES[::-1] if operation.is_reversed else AES, strict=True):
+        for column, name in _TURNED if operation.is_reversed else _STRAIGHT:
             if not operation.row.get(column):
                 describe(operation.row, **{column: own.get(name)})
 

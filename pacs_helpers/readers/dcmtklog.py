@@ -16,9 +16,10 @@ from .logclock import zoned_instants
 
 _FAULT = "(?:[0-9a-f]{4}:[0-9a-f]{4} )?(?P<reason>.*)"
 _LEVEL = "(?:FATAL|ERROR|WARN|INFO|DEBUG|TRACE)"
+_INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d)"
 LAYOUTS = (     # name, kind of clock, how a line begins; the first that fits a file is taken
     ("storescp -xcr", "zoned",
-     r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.,]?\d*(?:Z|[+-]\d\d:?\d\d))\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d{1,15}$)"),
+     rf"(?P<stamp>{_INSTANT})" + r"\|(?P<text>[^|]*\|[^|]*\|[^|]*\|[^|]*\|\d{1,15}$)"),
     ("DCMTK with process id", "dated",
      r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}) \[(?P<who>\d+)\] (?:dcmtk\S* )?" + _LEVEL + r"\b:? *(?P<text>.*)"),
     ("DCMTK file", "dated", r"(?P<stamp>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{3,6})?) +" + _LEVEL + r":(?: |$)(?P<text>.*)"),
@@ -162,7 +163,7 @@ def follow_objects(record, file, offsets, text):
         "sop_instance_uid": [name[3:] if name[2] == "." else name[4:] for name in names], "calling_ae_title": calling, "called_ae_title": called})
 
 
-PLAIN = {"storescp -xcr": (r"^[^|]*\|" + 3 * r"[!-{}~]*\|" + r"[A-Za-z]{2,3}\.[0-9.]*[0-9]\|\d{1,15}\r?\n$", follow_objects)}
+PLAIN = {"storescp -xcr": (r"^" + _INSTANT + r"\|" + 3 * r"[!-{}~]*\|" + r"[A-Za-z]{2,3}\.[0-9.]*[0-9]\|\d{1,15}\r?\n$", follow_objects)}
 EVENTS = (
     (None, DUMP_FIELD),
     (_on_message, r"=+ END DIMSE MESSAGE =+"),

@@ -4,6 +4,7 @@ The dialect is known by content. Bytes in rows are lines that say something abou
 lines that do not (start-up, HTTP, dumps of queries and headers, line ends); everything else is a row of rejected, one per run of lines.
 """
 
+import functools
 import itertools
 import os
 import re
@@ -27,6 +28,8 @@ from .loglines import LONGEST_LINE, REASONS, REPEATS_ARE_COPIES, VERDICTS, find_
 
 MOST_REJECTED = 1_000       # rows of rejected per file; further runs are added up in one row per code
 ROTATED = re.compile(r"(?P<stem>.+?)(?:\.(?P<number>\d{1,3})|-(?P<day>\d{8}))?(?:\.gz)?$")
+_moment = functools.partial(tuple.__new__, Moment)
+_SAYS_NOTHING = (lambda record, who, moment, fields: False), ()
 _STAMPED = re.compile(loglines.STAMPED, re.ASCII)
 
 
@@ -110,7 +113,7 @@ def _number_anew(associations, operations):
 
 def _in_columns(rows, plain, place):
     """The columns of the rows and of tables that are in columns, in the order of the log."""
-    columns = {name: [row.get(name) for row in rows] for name in OPERATIONS}
+    columns = {name: [*map(dict.get, rows, itertools.repeat(name))] for name in OPERATIONS}
     for name, values in columns.items():
         for table in plain:
             values += table.get(name) or [None] * len(table["source_offset"])
@@ -179,20 +182,51 @@ def _follow_lines(stream, file, places, data, starts, noise, outers):
     if len(plain):
         runs = [run[[0, -1]] for run in np.split(plain, np.flatnonzero(np.diff(plain) > 1) + 1)]
         layout.follow_plain(stream.record, file, places[plain].tolist(), "".join([text[starts[a]:starts[b + 1]] for a, b in runs]))
-    looked_at, n_heads, n_above, told = np.flatnonzero(is_looked_at), np.cumsum(is_head), -1, []
-    columns = (looked_at, places[looked_at], starts[looked_at], starts[looked_at + 1], is_head[looked_at], n_heads[looked_at])
-    for number, place, start, end, is_known, n in zip(*(column.tolist() for column in columns), strict=True):
-        stamp, old_stamp, _, pid, _ = outers[number]
-        end -= 2 if text.endswith("\r\n", start, end) else 1
-        if is_known:
-            told.append(_follow_found(stream, layout.line.match(text, start, end), file, place, stamp or old_stamp, pid))
-            n_above = n
-            continue
-        if n != n_above:
-            stream.record.asking.clear()
-        told.append(_follow_text(stream, text[start:end], file, place, stamp or old_stamp, pid))
+    looked_at = np.flatnonzero(is_looked_at)
+    columns = (looked_at, places[looked_at], starts[looked_at], loglines.text_ends(data, starts)[looked_at], is_head[looked_at])
+    told = _follow_each(stream, file, text, outers, np.cumsum(is_head), zip(*(column.tolist() for column in columns), strict=True))
     verdicts, stream.last = loglines.settle_verdicts(verdicts, looked_at, told, is_head, stream.last)
     return verdicts
+
+
+def _follow_each(stream, file, text, outers, n_heads, lines):
+    """{number: verdict} of those `(number, place in the file, start, end, whether it is in the layout)` that are no rows, "" for that of the line above."""
+    layout, clock, record, is_outer, is_ascii = stream.layout, stream.clock, stream.record, stream.is_outer, text.isascii()
+    match, stamp_group, who_group, told, above, instant = layout.line.match, layout.stamp, layout.who, {}, -1, None
+    for number, place, start, end, is_known in lines:
+        stamp, old_stamp, _, who, _ = outers[number]
+        if found := is_known and match(text, start, end):
+            above = number
+        else:
+            if above < 0 or n_heads[number] != n_heads[above]:
+                record.asking.clear()
+            found, told[number] = (None, "UNKNOWN_FORMAT") if is_known else _find_behind(stream, text[start:end])
+            if not found:
+                continue
+        stamp = stamp or old_stamp if is_outer else stamp_group and found[stamp_group] or ""
+        if stamp != clock.raw or not instant:
+            instant = _see_stamp(record, clock, stamp)
+        handler, names = layout.events.get(found.lastindex, _SAYS_NOTHING)
+        who = who_group and found[who_group] or who
+        fields = {name: value if is_ascii else _as_utf8(value) for group, name in names if (value := found[group])} if names else {}
+        if handler is None:
+            record.dumps.setdefault(who, {})[fields["field"]] = fields.get("value", "")
+        elif handler(record, who, _moment((file, place, *instant)), fields) is False:
+            told.setdefault(number, "framing")
+    return told
+
+
+def _see_stamp(record, clock, stamp):
+    """`stamp_instant` of the stamp of a line; what is open when the clock falls back is marked."""
+    if stamp != clock.raw:
+        see_stamp(clock, stamp)
+        if clock.is_back:
+            mark_open(record, "TIME_GOES_BACK")
+    return stamp_instant(clock, stamp)
+
+
+def _as_utf8(latin):
+    return latin.encode("latin-1").decode("utf-8", "replace")
 
 
 def _modified_at(file):
@@ -253,40 +287,11 @@ def _open_stream(log, layout, program, outer, modified_at):
     return stream
 
 
-def _follow_text(stream, text, file, offset, outer_stamp, pid):
-    """The verdict of a line, "" when it is that of the line above."""
-    layout, is_dots = stream.layout, False
-    found = layout.line.match(text)
-    if not found and layout.more:
-        is_dots, rest = layout.dialect.follow_more(stream.record, text)
-        found = rest and layout.line.match(rest)
-    if not found:
-        return "rows" if is_dots else "UNKNOWN_FORMAT" if _STAMPED.match(text) else ""
-    if layout.kind in REPEATS_ARE_COPIES and find_repeats(stream.recent, [text.encode("latin-1")]):
-        return "DUPLICATE_LINE"
-    verdict = _follow_found(stream, found, file, offset, outer_stamp, pid)
-    return "rows" if is_dots else verdict
-
-
-def _follow_found(stream, found, file, offset, outer_stamp, pid):
-    """The verdict of a line in the layout: rows when it says something about an association."""
-    layout, clock, record = stream.layout, stream.clock, stream.record
-    stamp = outer_stamp if stream.is_outer else found[layout.stamp] or "" if layout.stamp else ""
-    if stamp != clock.raw:
-        see_stamp(clock, stamp)
-        if clock.is_back:
-            mark_open(record, "TIME_GOES_BACK")
-    event = layout.events.get(found.lastindex)
-    if event is None:
-        return "framing"
-    handler, names = event
-    who = layout.who and found[layout.who] or pid
-    fields = {name: value if value.isascii() else _as_utf8(value) for group, name in names if (value := found[group])}
-    if handler is None:
-        record.dumps.setdefault(who, {})[fields["field"]] = fields.get("value", "")
-        return "rows"
-    return "framing" if handler(record, who, Moment(file, offset, *stamp_instant(clock, stamp)), fields) is False else "rows"
-
-
-def _as_utf8(latin):
-    return latin.encode("latin-1").decode("utf-8", "replace")
+def _find_behind(stream, text):
+    """`(what the layout finds behind dots or None, verdict)` of a line without prefix; the verdict is "" for that of the line above."""
+    layout = stream.layout
+    is_dots, rest = layout.dialect.follow_more(stream.record, text) if layout.more else (False, "")
+    found = rest and layout.line.match(rest) or None
+    if found and layout.kind in REPEATS_ARE_COPIES and find_repeats(stream.recent, [text.encode("latin-1")]):
+        return None, "DUPLICATE_LINE"
+    return found, "rows" if is_dots else "UNKNOWN_FORMAT" if _STAMPED.match(text) else ""

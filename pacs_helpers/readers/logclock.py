@@ -15,6 +15,7 @@ HALF_DAY, HALF_YEAR = timedelta(hours=12), timedelta(days=183)
 STRAGGLE = timedelta(seconds=10)        # how late a line of the old day or year may come
 ISO_DATE, SLASHED_DATE = r"\d{4}-\d\d-\d\d ", r"\d{1,2}[/.]\d{1,2}[/.]\d\d(?:\d\d)?,? "
 _SLASHED = re.compile(r"(\d{1,2})[/.](\d{1,2})[/.](?:20)?(\d\d),? (.*)")
+_SCALES = {len("SS") + n + (n > 0): 10 ** (6 - n) for n in range(7)}     # microseconds of the last digit of a stamp's seconds, by their length
 _MONTHS = {name: i for i, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _SYSLOG = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)()$")
 _GLOG = re.compile(r"(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})$")
@@ -41,7 +42,7 @@ def see_stamp(clock, text):
     if minute != clock.minute or second >= "60":
         _begin_minute(clock, text, minute)
         return
-    passed = int(second[:2] + second[3:]) * 10 ** (len("SS.ffffff") - len(second) - (len(second) == 2))
+    passed = int(second[:2] + second[3:]) * _SCALES[len(second)]
     clock.is_back, clock.passed, clock.seen = clock.passed - passed > 1_000_000, passed, text
 
 
@@ -71,7 +72,7 @@ def stamp_instant(clock, text):
     if clock.kind == "none" or not text:
         return None, ""
     if text == clock.seen:
-        return clock.instant and clock.instant + timedelta(0, 0, clock.passed), clock.problem
+        return clock.instant and clock.instant + clock.passed * MICROSECOND, clock.problem
     if clock.kind == "epoch":
         seconds, _, part = text.partition(".")
         return datetime.fromtimestamp(int(seconds), UTC).replace(microsecond=int(f"{part[:6]:0<6}")), ""

@@ -103,6 +103,12 @@ def line_ends(data):
     return np.flatnonzero(is_end) + 1
 
 
+def text_ends(data, starts):
+    """Where the text of the lines between `starts` ends: before LF, CR LF or CR."""
+    text, ends = np.frombuffer(data, np.uint8), starts[1:] - 1
+    return ends - ((text[ends] == ord("\n")) & (text[ends - 1] == ord("\r")) & (ends > starts[:-1]))
+
+
 def last_lines(tail, data):
     """The RECENT last lines of a file, of which `tail` are those before `data`."""
     n_before = len(data.rsplit(b"\n", RECENT + 1)[0]) if data.count(b"\n") > RECENT else 0
@@ -128,20 +134,19 @@ def sort_lines(layout, data, offsets, recent, noise):
     `noise` are numbers of lines that are not text. To look at are lines that say something, and those the clock goes by: at the ends, where it steps back, where an hour or a month begins.
     """
     lines = pa.BinaryArray.from_buffers(pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)])
-    is_head, is_more = hits(lines, layout.head), np.zeros(len(lines), bool)
+    is_plain = hits(lines, layout.plain) if layout.plain else np.zeros(len(lines), bool)
+    is_head, is_more = is_plain | _hits_where(~is_plain, lines, layout.head), np.zeros(len(lines), bool)
     verdicts = np.where(is_head, VERDICTS.index("framing"), AS_ABOVE)
     if not is_head.all():
-        others = np.flatnonzero(~is_head)
-        without = lines.take(pa.array(others))
-        verdicts[others[hits(without, "^" + STAMPED)]] = VERDICTS.index("UNKNOWN_FORMAT")
+        verdicts[_hits_where(~is_head, lines, "^" + STAMPED)] = VERDICTS.index("UNKNOWN_FORMAT")
         if layout.more:
-            is_more[others] = hits(without, layout.more)
+            is_more = _hits_where(~is_head, lines, layout.more)
     is_head[noise], is_more[noise], verdicts[noise] = False, False, VERDICTS.index("NOT_TEXT")
     if layout.kind in REPEATS_ARE_COPIES:
         heads = lines.filter(pa.array(is_head)).to_numpy(zero_copy_only=False).tolist()
         repeats = np.flatnonzero(is_head)[find_repeats(recent, [line.rstrip(b"\r\n") for line in heads] if b"\r" in data else heads)]
         is_head[repeats], verdicts[repeats] = False, VERDICTS.index("DUPLICATE_LINE")
-    is_plain = is_head & hits(lines, layout.plain) if layout.plain else np.zeros(len(lines), bool)
+    is_plain &= is_head
     verdicts[is_plain] = VERDICTS.index("rows")
     is_looked_at = is_more | (is_head if is_plain.any() else is_head & hits(lines, layout.said))
     is_looked_at[_clock_lines(layout, data, offsets, np.flatnonzero(is_head))] = True
@@ -149,9 +154,10 @@ def sort_lines(layout, data, offsets, recent, noise):
 
 
 def settle_verdicts(verdicts, looked_at, told, is_head, last):
-    """`(verdicts, that of the last line)` once lines were looked at; `told` are theirs by name, "" like the line above, `last` is that above all."""
+    """`(verdicts, that of the last line)` once lines were looked at; `told` are theirs other than rows by number, "" like the line above, `last` is that above all."""
     numbers = {verdict: number for number, verdict in enumerate(VERDICTS)} | {"": AS_ABOVE}
-    verdicts[looked_at] = [*map(numbers.get, told)]
+    verdicts[looked_at] = VERDICTS.index("rows")
+    verdicts[[*told]] = [numbers[verdict] for verdict in told.values()]
     is_above = is_head | (verdicts == VERDICTS.index("UNKNOWN_FORMAT"))
     is_above[looked_at] = verdicts[looked_at] != AS_ABOVE
     above = np.maximum.accumulate(np.where(is_above, np.arange(1, len(verdicts) + 1), 0))
@@ -161,6 +167,14 @@ def settle_verdicts(verdicts, looked_at, told, is_head, last):
 
 def hits(lines, pattern):
     return pc.match_substring_regex(lines, pattern).to_numpy(zero_copy_only=False)
+
+
+def _hits_where(mask, lines, pattern):
+    """`hits`, only looked for in lines of the mask."""
+    if mask.all():
+        return hits(lines, pattern)
+    mask[mask] = hits(lines.filter(pa.array(mask)), pattern)
+    return mask
 
 
 def _clock_lines(layout, data, offsets, heads):

@@ -255,3 +255,10 @@ def test_a_stored_objects_uid_ends_where_the_files_suffix_begins(tmp_path):
     line = "2025-11-01T16:39:18.505-05:00|CR2|EDVIEW|10.20.0.17|CR.2.25.6|8300000\n"
     log = load(tmp_path, {"xcr.log": line + line.replace("2.25.6", "2.25.7.dcm").replace("18.505", "19.505")})
     assert log.operations["sop_instance_uid"].tolist() == ["2.25.6", "2.25.7"]
+
+
+def test_vertical_tab_in_the_name_of_a_thread_costs_that_line_only(tmp_path):
+    line = "I1124 03:00:0{}.000000 {}CommandDispatcher.cpp:333] (dicom) Association Received from AET {} on IP 10.0.0.1\n"
+    log = load(tmp_path, {"Orthanc.log": line.format(1, "", "CT1") + line.format(2, "\vDICOM-2 ", "CT2") + line.format(3, "", "CT3")})
+    assert log.associations["calling_ae_title"].tolist() == ["CT1", "CT3"]
+    assert log.rejected["code"].tolist() == ["UNKNOWN_FORMAT"] and log.rejected["n_bytes"].tolist() == [len(line.format(2, "\vDICOM-2 ", "CT2"))]
