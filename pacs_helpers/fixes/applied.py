@@ -82,6 +82,12 @@ def about_old(table, key, decision):
     return _about(table[key], decision) & table[decision["field"]].isin(values)
 
 
+def carries_new(dept, decision):
+    """True when a study or report carries the new value of a decision, and none that it is about the old."""
+    told = [getattr(dept, name).loc[_about(getattr(dept, name)[key], decision), decision["field"]] for name, key in _TABLES]
+    return any((values == decision["new"]).any() and not (values == decision["old"]).any() for values in told)
+
+
 def _about(keys, decision):
     return keys.isin([decision["target"], *decision["target"].split()])
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pandas as pd
 
@@ -133,17 +134,7 @@ def _moment(decision):
     return pd.Timestamp(decision["decided_at"])
 
 
-_ORTHANC = """: "${ORTHANC:?set ORTHANC to the address of the archive, such as http://127.0.0.1:8042; a password belongs in ~/.netrc}"
-WORK=$(mktemp -d); trap 'rm -rf "$WORK"' EXIT
-WHY=
-call() {
-    want=$1; shift
-    got=$(curl -sS --netrc-optional -o "$WORK/answer" -w '%{http_code}' "$@")
-    [ "$got" = "$want" ] || { echo "stopped: $got instead of $want${WHY:+, $WHY}" >&2; exit 1; }
-    WHY=
-}
-expect() { grep -qF -e "$1" -- "$WORK/answer" || { echo "stopped: the answer does not say what was expected" >&2; exit 1; }; }
-"""
+_ORTHANC = Path(__file__).with_name("orthanc.sh").read_text(encoding="utf-8")
 
 
 def as_shell(calls):
@@ -163,24 +154,7 @@ def _lines(call):
     return [*before, line, *body, *(f"expect {shlex.quote(f'{json.dumps(name)} : {json.dumps(value, ensure_ascii=False)}')}" for name, value in call.get("expect", {}).items())]
 
 
-_DCMODIFY = """from=${1:?name the folder with the files of the study} to=${2:?name a new folder for the copies}
-mkdir "$to" "$to.bak"
-value() { dcmdump -q +p +L -Un +P "$1" "$2" | sed -n "s/^($1) .. \\[\\(.*\\)\\] *#.*/\\1/p"; }
-find "$from" -type f | sort > "$to.list"
-n=0
-while IFS= read -r file; do
-    [ "$(value 0020,000d "$file")" = UID ] || continue
-    CHECKS || { echo "stopped: file $((n + 1)) of the study carries another value than the one decided on" >&2; exit 1; }
-    n=$((n + 1)) copy="$to/$(printf %06d "$n").dcm"
-    cp "$file" "$copy"
-    k=$(dcmdump -q +P 0400,0561 "$copy" | grep -c '^  (fffe,e000)') || true
-    dcmodify EDITS "$copy"
-    mv "$copy.bak" "$to.bak/"
-done < "$to.list"
-rm "$to.list"
-[ "$n" -eq COUNT ] || { echo "stopped: $n files of the study, COUNT expected" >&2; exit 1; }
-echo "$n copies changed in $to; the unchanged ones are in $to.bak"
-"""
+_DCMODIFY = Path(__file__).with_name("dcmodify.sh").read_text(encoding="utf-8")
 
 
 def dcmodify_script(decision, before, after):

@@ -116,10 +116,11 @@ def undo_correction(ledger, record_id, *, decided_by, text=""):
 
 
 def _undone(records):
-    undone = set()
+    """{id of what is taken back: the undo that does it}."""
+    undone = {}
     for record in reversed(records):
         if record["op"] == "undo" and record["id"] not in undone:
-            undone.add(record["undoes"])
+            undone[record["undoes"]] = record
     return undone
 
 
@@ -127,8 +128,18 @@ def read_corrections(ledger):
     """The decisions that stand, oldest first: seq, id, kind, target, field, old, new, reason, text, user, decided_at (UTC), finding_id, evidence."""
     records = read_ledger(ledger)
     undone = _undone(records)
-    rows = [{**{name: record.get(name, "") for name in SHOWN}, "decided_at": record["ts_utc"]} for record in records if record["op"] == "decide" and record["id"] not in undone]
-    return pd.DataFrame(rows, columns=list(SHOWN)).astype(SHOWN)
+    return _shown([{**record, "decided_at": record["ts_utc"]} for record in records if record["op"] == "decide" and record["id"] not in undone])
+
+
+def read_undone(ledger):
+    """The decisions that were taken back, as read_corrections gives them, with who took them back and when; without those whose target has been decided on again."""
+    records, again = read_ledger(ledger), {(row["target"], row["field"]) for row in read_corrections(ledger).to_dict("records")}
+    undone = [({**record, "user": undo["user"], "decided_at": undo["ts_utc"]}) for record in records if (undo := _undone(records).get(record["id"])) and record["op"] == "decide"]
+    return _shown([row for row in undone if row["kind"] != "dismiss" and (row["target"], row["field"]) not in again]).drop_duplicates(["target", "field", "old", "new", "series"], keep="last")
+
+
+def _shown(rows):
+    return pd.DataFrame([{name: row.get(name, "") for name in SHOWN} for row in rows], columns=list(SHOWN)).astype(SHOWN)
 
 
 def verify_corrections(ledger):

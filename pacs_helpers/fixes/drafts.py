@@ -11,9 +11,9 @@ import pandas as pd
 
 from ..site import require_site
 from ..tables import DRAFTS, OWNERS, TableError, conform, require_columns
-from .applied import known_person
+from .applied import apply_decision, carries_new, known_person
 from .archivedrafts import NotDrafted, as_shell, dcmodify_script, orthanc_calls
-from .corrections import REASONS, split_study_uid
+from .corrections import REASONS, read_undone, split_study_uid
 from .hl7drafts import Envelope, accession_field, merge_message, order_message, result_message, update_message
 from .rehearsal import of_exam, rehearse_steps, walk_decisions
 
@@ -55,10 +55,32 @@ def draft_corrections(dept, ledger, *, site, findings=None):
             *(_drafts(decision, before, after, site, together.get(decision["id"])) if decision["kind"] != "dismiss" else ()), *_work_orders(decision, before, site, finding, about)]
         if decision["kind"] not in ("patient_id", "dismiss"):
             renamed |= dict.fromkeys(uids & {*dept.studies["study_instance_uid"]}, decision["id"])
-        for step, (system, title, text, *own) in enumerate(drafts, 1):
-            rows.append({"finding_id": decision["finding_id"], "correction_id": decision["id"], "system": system, "step": step, "title": title, "text": text,
-                         "warning": "; ".join(dict.fromkeys(d for d in [*doubts, *own] if d))})
+        rows += _rows(decision, drafts, doubts)
+    for decision in read_undone(ledger).to_dict("records"):
+        about = _about(decision, found.get(decision["finding_id"], {}), dept, site)
+        rows += _rows(decision, _way_back(decision, dept, site, about), [f"needed only if correction {decision['id'][:8]}, which was taken back, has been carried out"])
     return conform(rows, DRAFTS)
+
+
+def _rows(decision, drafts, doubts):
+    return [{"finding_id": decision["finding_id"], "correction_id": decision["id"], "system": system, "step": step, "title": title, "text": text,
+             "warning": "; ".join(dict.fromkeys(d for d in [*doubts, *own] if d))} for step, (system, title, text, *own) in enumerate(drafts, 1)]
+
+
+def _way_back(decision, dept, site, about):
+    """Drafts that put back what a decision that was taken back may have changed elsewhere: for an ID or a number as for any decision, else in words."""
+    kind, old, new, target = (decision[name] for name in ("kind", "old", "new", "target"))
+    back = {**decision, "id": decision["id"][::-1], "old": new, "new": old, "reason": "OTHER", "kind": {"unlink": "link", "link": "link" if old else "unlink"}.get(kind, kind)}
+    done = dept if kind in ON_IMAGES and carries_new(dept, decision) else apply_decision(dept, decision)
+    after = apply_decision(done, back) if kind in ON_IMAGES and done and (old or kind == "link") else None
+    series, made = decision["series"], split_study_uid(target, decision["series"])
+    words = {"merge": f"take study {target.split()[0]} apart again: bring back {', '.join(target.split()[1:])} under their own numbers ({old or 'none'}), and take their images out of it",
+             "split": f"put series {series} back into study {target}, accession {old or '(none)'}, and delete study {made}", "merge_series": f"put series {series} back into study {target}"}
+    ask = words.get(kind) or f"put {decision['field'].replace('_', ' ')} {old or '(none)'} back on {target}, where it now is {new or '(none)'}"
+    yield _order("PACS administrator", "a decision was taken back", decision,
+                 f"correction {decision['id'][:8]} was taken back. If its drafts were sent or run, please {ask}; if not, nothing is to do", about)
+    if after:
+        yield from _drafts(back, done, after, site, None)
 
 
 def _doubts(decision):

@@ -1,5 +1,7 @@
 """Keeps JupyterLab's one-letter shortcuts out of the widgets, and a press behind what was typed before it."""
 
+from pathlib import Path
+
 import anywidget
 import ipywidgets as w
 import traitlets
@@ -17,33 +19,7 @@ class KeyGuard(anywidget.AnyWidget):
 
     presses = traitlets.Dict().tag(sync=True)
     _css = ".pacs-keys :focus-visible { outline: 3px solid #005fcc !important; outline-offset: 1px; }"
-    _esm = """
-    function render({ model, el }) {
-      const hold = e => e.target.setAttribute('data-lm-suppress-shortcuts', 'true');
-      const waiting = [];
-      let box = null, passing = false;
-      const ask = button => { waiting.push(button); model.send('ask'); };
-      const press = e => {
-        const button = e.target.closest('button');
-        if (passing || !button) return;
-        e.preventDefault(); e.stopImmediatePropagation();
-        ask(button);
-      };
-      const pass = () => { const button = waiting.shift(); passing = true; if (button) button.click(); passing = false; };
-      const key = e => {
-        const name = [e.ctrlKey && 'Ctrl', e.altKey && 'Alt', e.key].filter(Boolean).join('+'), button = box.querySelector('.' + (model.get('presses')[name] || 'none'));
-        if (!button) return;
-        e.preventDefault(); e.stopImmediatePropagation();
-        const at = document.activeElement; at.blur(); at.focus();       // a text field tells what it holds as it loses focus
-        ask(button);
-      };
-      const heard = [['focusin', hold], ['click', press], ['keydown', key]];
-      requestAnimationFrame(() => { box = el.closest('.pacs-keys') || el.parentElement; heard.forEach(([on, what]) => box.addEventListener(on, what, true)); });
-      model.on('msg:custom', pass);
-      return () => { if (box) heard.forEach(([on, what]) => box.removeEventListener(on, what, true)); model.off('msg:custom', pass); };
-    }
-    export default { render };
-    """
+    _esm = Path(__file__).with_name("keyguard.js")
 
     def __init__(self, **more):
         super().__init__(**more)

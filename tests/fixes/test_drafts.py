@@ -157,12 +157,48 @@ def test_what_the_rehearsal_finds_stands_on_every_draft_and_closes_the_scripts(l
     assert len(scripts) == 3 and all("LOOKED_TWICE" in s.partition("curl")[0] for s in scripts)
 
 
-def test_an_undone_decision_has_no_drafts_and_a_stale_one_only_a_work_order(ledger):
-    dept = department(orders=[order()], studies=[study("R8")])
-    record = decide(ledger)
-    assert draft_corrections(dept, ledger, site=SITE)[["system", "title"]].values.tolist() == [["work_order", "PACS administrator: look again at a decision"]]
-    undo_correction(ledger, record["id"], decided_by="Pat")
-    assert draft_corrections(dept, ledger, site=SITE).empty
+def test_a_stale_decision_has_a_work_order_only(ledger):
+    decide(ledger)
+    assert draft_corrections(department(orders=[order()], studies=[study("R8")]), ledger, site=SITE)[["system", "title"]].values.tolist() == [
+        ["work_order", "PACS administrator: look again at a decision"]]
+
+
+@pytest.mark.parametrize(("kind", "old", "new", "back"), [("link", "R9", "R1001", ("R1001", "R9")), ("unlink", "R9", "", ("", "R9")), ("link", "", "R1001", ("R1001", "")),
+                                                          ("patient_id", "TEST200777", "TEST100231", ("TEST100231", "TEST200777"))])
+@pytest.mark.parametrize("is_done", [True, False])
+def test_of_an_undone_decision_the_way_back_is_drafted_whether_or_not_the_traces_show_it_done(ledger, kind, old, new, back, is_done):
+    record = decide(ledger, kind=kind, old=old, new=new)
+    undo = undo_correction(ledger, record["id"], decided_by="Sam")
+    column = "patient_id" if kind == "patient_id" else "accession_number"
+    dept = department(orders=[order(), order("R9")], patients=[person(**OTHER)], studies=[study(**{"accession_number": "R9", column: new if is_done else old})],
+                      series=[{"study_instance_uid": "2.25.1", "series_instance_uid": "2.25.11", "modality": "CT", "n_instances": 3}])
+    drafts = draft_corrections(dept, ledger, site=SITE)
+    assert drafts["warning"].str.contains(f"needed only if correction {record['id'][:8]}, which was taken back, has been carried out").all()
+    first, texts = drafts.iloc[0], drafts.set_index("system")["text"]
+    assert (first["system"], first["title"]) == ("work_order", "PACS administrator: a decision was taken back") and "Decided by Sam" in first["text"]
+    assert f"{old or '(none)'} back on 2.25.1, where it now is {new or '(none)'}" in first["text"]
+    tag = "0010,0020" if kind == "patient_id" else "0008,0050"
+    assert f"-i '({tag})={back[1]}'" in texts["dcmodify"] and re.search(rf"value {tag} .* = {back[0] or chr(39) * 2} \]", texts["dcmodify"])
+    assert json.loads(texts["orthanc"])["calls"]
+    undo_correction(ledger, undo["id"], decided_by="Sam")
+    assert not draft_corrections(dept, ledger, site=SITE)["title"].str.contains("taken back").any(), "it stands again"
+
+
+def test_of_an_undone_merge_or_split_a_work_order_says_what_to_restore(ledger):
+    dept = department(orders=[order()], studies=[study(), study("R2", "2.25.2")])
+    for decision, words in (({"kind": "merge", "target": "2.25.1 2.25.2", "old": "R1001 R2", "new": "R1001"}, "take study 2.25.1 apart again: bring back 2.25.2 under their own numbers (R1001 R2)"),
+                            ({"kind": "split", "series": "2.25.1.2", "old": "R1001", "new": "R2"}, "put series 2.25.1.2 back into study 2.25.1, accession R1001")):
+        own = ledger.with_name(f"{decision['kind']}.jsonl")
+        undo_correction(own, decide(own, **decision)["id"], decided_by="Sam")
+        (row,) = draft_corrections(dept, own, site=SITE).to_dict("records")
+        assert row["system"] == "work_order" and words in row["text"]
+
+
+def test_what_was_decided_on_again_has_no_way_back(ledger):
+    undo_correction(ledger, decide(ledger)["id"], decided_by="Pat")
+    decide(ledger, new="R1002")
+    dept = department(orders=[order(), order("R1002")], studies=[study("R9")])
+    assert not draft_corrections(dept, ledger, site=SITE)["title"].str.contains("taken back").any()
 
 
 def test_what_another_desk_must_do_names_evidence_and_desk(ledger):
