@@ -3,16 +3,18 @@
 import hashlib
 import os
 import re
+from contextlib import suppress
 from itertools import combinations
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 
 from ..department import Department
 from ..readers.headers import read_files
+from ..schemas import NOT_IMAGES
 from ..tables import SOURCES, TEXT, TableError, conform, require_columns
 from .applied import find_stale, known_person
 from .corrections import made_uid, read_corrections, split_study_uid
-from .rewriting import ORIGINAL, Refused, read_texts, rewrite
+from .rewriting import ORIGINAL, UID, Refused, read_texts, rewrite
 
 PLAN = {
     "output_name": (TEXT, "file name of the copy, empty where none is made"), "source_file": (TEXT, "file that is copied"), "changes": (TEXT, "`keyword old -> new`, one a line"),
@@ -41,7 +43,7 @@ def plan_copies(instances, ledger, *, dept, sources=None):
 
 def make_plan(instances, ledger, dept, sources=None):
     """The rows of plan_copies as dicts, each also with the arguments of `rewrite` and the size of the copy."""
-    require_columns(instances, (*_SEEN, *_PERSON, "n_bytes", "source_file", "problems"), "instances")
+    require_columns(instances, (*_SEEN, *_PERSON, "modality", "n_bytes", "source_file", "problems"), "instances")
     if sources is not None:
         require_columns(sources, ("source_file", "sha256", "modified_at"), "sources")
     if not isinstance(dept, Department):
@@ -51,8 +53,11 @@ def make_plan(instances, ledger, dept, sources=None):
     rows = _rows(instances, standing)
     for decision in standing:
         _MOVE.get(decision["kind"], _set_value)(rows, decision, dept)
-    rows = [row for row in rows if row["steps"] or row["problem"]]
     references = _renumber(rows)
+    for row in rows:
+        if references and not row["problem"] and _stays_and_refers(row, references):
+            row["note"] = "REFERS_TO_MOVED: it keeps its references to images that move to another study; make it anew where it was made, or tell who reads it"
+    rows = [row for row in rows if row["steps"] or row["problem"] or row["note"]]
     now = read_files((tuple((row["source_file"], None) for row in rows), "UTC", True))
     digests = dict(zip(now["sources"]["source_file"], now["sources"]["sha256"]))
     changed = _changed_since(sources, now["sources"])
@@ -60,6 +65,8 @@ def make_plan(instances, ledger, dept, sources=None):
     planned = []
     for row in sorted(rows, key=lambda row: row["source_file"]):
         shown = _planned(row, references, seen)
+        if row["note"] and not shown["problem"]:
+            shown["changes" if shown["changes"] else "problem"] += "\n" * bool(shown["changes"]) + row["note"]
         if shown["problem"] or shown["changes"]:
             planned.append(shown)
     for number, row in enumerate((row for row in planned if not row["problem"]), 1):
@@ -81,8 +88,8 @@ def _rows(instances, standing):
     uids = {uid for d in standing for uid in (*d["target"].split(), d["new"])}
     uids |= {split_study_uid(d["target"], d["series"]) for d in standing if d["kind"] == "split"}
     mine = instances[instances["study_instance_uid"].isin(uids)]
-    return [{**row, "home": row["study_instance_uid"], "seen": [*(row[c] for c in _SEEN), row["n_bytes"]], "steps": [], "moved_by": None, "problem": ""}
-            for row in mine[[*_SEEN, *_PERSON, "n_bytes", "source_file", "problems"]].fillna({"n_bytes": 0}).to_dict("records")]
+    return [{**row, "home": row["study_instance_uid"], "seen": [*(row[c] for c in _SEEN), row["n_bytes"]], "steps": [], "moved_by": None, "problem": "", "note": ""}
+            for row in mine[[*_SEEN, *_PERSON, "modality", "n_bytes", "source_file", "problems"]].fillna({"n_bytes": 0}).to_dict("records")]
 
 
 def _step(row, decision, values, **now):
@@ -187,6 +194,15 @@ def _renumber(rows):
         row["steps"] = [(seq, at, {**values, **new} if seq == row["moved_by"] else values) for seq, at, values in row["steps"]]
         references |= {row["series_instance_uid"]: (new["SeriesInstanceUID"], study), row["sop_instance_uid"]: (new["SOPInstanceUID"], study)}
     return references
+
+
+def _stays_and_refers(row, references):
+    """True of a structured document, such as a key object note, that stays while images move that it names."""
+    if row["uid_policy"] == "new" or row["modality"] not in NOT_IMAGES:
+        return False
+    with suppress(OSError):             # a file that is gone is told of where it matters
+        return not references.keys().isdisjoint(uid.decode() for uid in UID.findall(read_source(row["source_file"])))
+    return False
 
 
 def _planned(row, references, seen):

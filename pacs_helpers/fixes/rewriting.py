@@ -25,7 +25,7 @@ _INSTANCE = 0x00080018
 _SAFE = {"TRAILING_BYTES", "ODD_LENGTH", "UNKNOWN_VR", "TRANSFER_SYNTAX_MISMATCH"}
 _LONGEST = {"SH": 16, "LO": 64, "PN": 64, "CS": 16}
 _DAMAGED = (ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError, RecursionError, StructError, TypeError, ValueError)     # of pydicom
-_UID = re.compile(rb"[0-9][0-9.]{5,63}")
+UID = re.compile(rb"[0-9][0-9.]{5,63}")
 
 
 class Refused(CodedError):
@@ -174,7 +174,7 @@ def _followed(file, elements, references, own_study):
     known, new = {uid.encode() for uid in (*references, own_study[0])}, {}
     for tag, raw in elements.items():
         is_sequence = file.implicit or raw[4:6] in (b"SQ", b"UN")
-        if is_sequence and tag not in (ORIGINAL, *PIXELS) and known & set(_UID.findall(raw)):
+        if is_sequence and tag not in (ORIGINAL, *PIXELS) and known & set(UID.findall(raw)):
             data_set = _parsed(file, raw)
             if _vr_of(data_set[tag]) == "SQ" and any([_follow(item, references, own_study)[1] for item in data_set[tag].value]):
                 new[tag] = _written(file, data_set)

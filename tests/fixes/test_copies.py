@@ -188,6 +188,25 @@ def test_split_images_get_new_uids_and_what_moved_with_them_is_still_referred_to
     assert (old.SOPInstanceUID, old.CurrentRequestedProcedureEvidenceSequence[0].StudyInstanceUID) == ("2.25.122", "2.25.1")
 
 
+def test_a_key_object_note_that_stays_and_names_what_moves_is_told_of_in_the_plan(source, ledger):
+    save(source / "stays.dcm", image())
+    save(source / "head.dcm", image(series="2.25.12", instance="2.25.121"))
+    for name, uid, to in (("names", "2.25.131", "2.25.121"), ("not", "2.25.132", "2.25.111")):
+        save(source / f"{name}.dcm", image(series="2.25.13", instance=uid, Modality="KO", CurrentRequestedProcedureEvidenceSequence=[refers_to("2.25.99", to)]))
+    decide(ledger, "split", target="2.25.1", series="2.25.12", old="R1001", new="R2")
+    found = loaded(source)
+    plan = plan_copies(found.instances, ledger, dept=found.dept).set_index("source_file")
+    assert {Path(file).name: bool(problem) for file, problem in plan["problem"].items()} == {"head.dcm": False, "names.dcm": True}
+    assert plan.loc[str(source / "names.dcm"), "problem"].startswith("REFERS_TO_MOVED: it keeps its references to images that move")
+    merged = ledger.with_name("merge.jsonl")
+    save(source / "b.dcm", image(study="2.25.2", series="2.25.21", instance="2.25.211", AccessionNumber=""))
+    save(source / "names.dcm", image(series="2.25.13", instance="2.25.131", Modality="KO", CurrentRequestedProcedureEvidenceSequence=[refers_to("2.25.21", "2.25.211")]))
+    decide(merged, "merge", target="2.25.1 2.25.2", old="R1001", new="R5")
+    found = loaded(source)
+    plan = plan_copies(found.instances, merged, dept=found.dept).set_index("source_file").loc[str(source / "names.dcm")]
+    assert not plan["problem"] and "AccessionNumber R1001 -> R5" in plan["changes"] and "REFERS_TO_MOVED" in plan["changes"], "its copy is made, and told of"
+
+
 def test_merged_images_get_the_study_attributes_of_the_study_that_stays(source, ledger, out):
     save(source / "a.dcm", image())
     save(source / "b.dcm", image(study="2.25.2", series="2.25.21", instance="2.25.211", AccessionNumber="", StudyTime="091500", StudyID="8", StudyDescription="CT HEAD"))
