@@ -185,7 +185,6 @@ class FixBench:
         self.inputs["series"].options = series_of(self.inputs["subject"].value or "", self.now, self.site if action == "split" else None)
         if action == "bulk" and self.finding:
             self.rules = bulk_rules(self.findings, self.candidates, self.now, self.site, lambda n, of: self._say(f"Looking for what findings share: {n:,} of {of:,}."))
-            self.message.value = ""
             counts = self.rules["rule"].value_counts(sort=False)
             self.inputs["rule"].options = [("choose a rule", ""), *((f"{rule} ({n})", rule) for rule, n in counts.items())]
             self.inputs["rule"].value = ""
@@ -232,8 +231,8 @@ class FixBench:
         self._plan()
 
     def _plan_bulk(self):
-        n = len(self.bulk)
-        words = f"{n} findings in view follow this rule. Look at each line, confirm the reason, and type {n}." if n else "Choose a rule. It offers what several findings in view share."
+        n, rule = len(self.bulk), html.escape(self.inputs["rule"].value)
+        words = f"{n} findings in view follow the rule “{rule}”. Look at each line, confirm the reason, and type {n}." if n else "Choose a rule: what several findings in view share."
         words += f" Left out are {self.n_left_out} that something stands against: decide those one by one." if self.n_left_out else ""
         self.plan.value = f"<div style='line-height:1.5'>{words}</div>" + (bulk_table(self.bulk) if n else "")
         self.record.disabled = not (n and self._is_reasoned() and self.inputs["count"].value.strip() == str(n))

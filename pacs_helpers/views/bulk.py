@@ -90,7 +90,7 @@ def bulk_table(rows):
     """An HTML table of all that a rule would record, every value escaped."""
     lines = [(r["accession_number"], r["patient"], r["kind"], r["target"], r["old"], r["new"], f"{r['confidence']:.0%}") for r in rows.to_dict("records")]
     table = plain_table(("Accession", "Patient", "Record", "On", "Old", "New", "Confidence"), lines)
-    return f"<div style='max-height:22rem;overflow:auto' tabindex='0' role='region' aria-label='What the rule would record'>{table}</div>"
+    return f"<div style='max-height:22rem;overflow:auto;overflow-wrap:anywhere' tabindex='0' role='region' aria-label='What the rule would record'>{table}</div>"
 
 
 def record_all(ledger, rows, *, reason, text, decided_by, expect, tell):

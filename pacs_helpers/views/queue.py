@@ -61,8 +61,12 @@ def _rank(finding, exam, studies, merged, site):
 
 def describe_queued(finding, number, site):
     """A finding in one line of the queue: its place in it, why it stands there, since when, exam and desk."""
+    return " | ".join(_queued(finding, number, site))
+
+
+def _queued(finding, number, site):
     since = f"since {finding['found_at'].tz_convert(site.time_zone):%d %b %H:%M}" if pd.notna(finding["found_at"]) else "no date"
-    return f"{number}. {finding['urgency']}  |  {since}  |  {finding['code']}  |  {finding['accession_number'] or 'no accession'}  |  {finding['owner']}"
+    return f"{number}. {finding['urgency']}", since, finding["code"], finding["accession_number"] or "no accession", finding["owner"]
 
 
 def left_in_words(view):
@@ -73,7 +77,7 @@ def left_in_words(view):
 
 def queue_table(view, site, most=20):
     """The head of the queue as an HTML table, every value escaped."""
-    lines = [describe_queued(row, number, site).split("  |  ") for number, row in enumerate(view.head(most).to_dict("records"), 1)]
+    lines = [_queued(row, number, site) for number, row in enumerate(view.head(most).to_dict("records"), 1)]
     more = f"<p><em>and {len(view) - most} more.</em></p>" if len(view) > most else ""
     return plain_table(("Most urgent first", "Since", "Finding", "Accession", "Desk"), lines) + more if lines else ""
 

@@ -87,7 +87,7 @@ def thumbnails_html(instances, study_uid):
         return "<p><em>No images of this study were read.</em></p>"
     shown = [(image, *thumbnail(image["source_file"])) for image in images]
     if not any(png for _, png, _ in shown) and len({why for _, _, why in shown}) == 1:
-        return f"<p><em>No pictures: {shown[0][2]}.</em></p>"
+        return f"<p style='line-height:1.5;margin-left:12px'><em>No pictures: {shown[0][2]}.</em></p>"
     n_series = instances.loc[(instances["study_instance_uid"] == study_uid) & ~instances["modality"].isin(NOT_IMAGES), "series_instance_uid"].nunique()
     more = f"<p><em>{n_series - len(images)} more series.</em></p>" if n_series > len(images) else ""
     return f"<div style='display:flex;flex-wrap:wrap;gap:8px'>{''.join(_figure(*each) for each in shown)}</div>{more}"

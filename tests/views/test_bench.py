@@ -224,7 +224,7 @@ def test_moving_images_to_another_patients_exam_is_cautioned_before_it_is_record
 
 def test_the_queue_shows_every_finding_and_opens_the_one_picked(tmp_path):
     bench = bench_of(department(orders=[order("R1"), order("R2", scheduled_at="2025-11-11T09:00Z")]), tmp_path)
-    assert [label.split("  |  ")[3] for label, _ in bench.queue.options] == ["R1", "R2"] and "2 the rest" in bench.left.value
+    assert [label.split(" | ")[3] for label, _ in bench.queue.options] == ["R1", "R2"] and "2 the rest" in bench.left.value
     bench.queue.value = bench.queue.options[1][1]
     assert bench.finding["accession_number"] == "R2" and bench.progress.value.startswith("2 of 2")
 

@@ -27,7 +27,7 @@ def test_a_wrong_patient_comes_before_a_stat_exam_and_that_before_unread_images_
 def test_a_report_of_another_patient_is_not_blamed_on_the_images_and_the_date_stands_before_the_exam():
     got = ranked([finding("U05e", message_control_id="V1")])
     assert got["urgency"].tolist() == ["wrong patient: the report names another"] and got["rank"].tolist() == [1]
-    assert describe_queued(got.iloc[0], 1, SITE) == "1. wrong patient: the report names another  |  since 10 Nov 09:00  |  U05e  |  R1001  |  technologist"
+    assert describe_queued(got.iloc[0], 1, SITE) == "1. wrong patient: the report names another | since 10 Nov 09:00 | U05e | R1001 | technologist"
 
 
 def test_of_equal_urgency_the_older_comes_first_and_one_without_date_last():
