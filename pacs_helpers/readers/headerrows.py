@@ -216,7 +216,8 @@ def _offset(found, notes):
 def _instants(found, pairs, notes, zone):
     offset, row = _offset(found, notes), {}
     for column, words in pairs.items():
-        text, *parsed = _moment(first(found.values, _TAG[words[0]]), first(found.values, _TAG[words[1]]), zone, offset)
+        date, time = words
+        text, parsed = _moment(first(found.values, _TAG[date]), first(found.values, _TAG[time]), zone, offset)
         row[column] = _noted(column, parsed if _is_read(found, words) else (None, "", ""), text, notes)
     text = _plain(found, "AcquisitionDateTime")
     if text and "acquired_at" in pairs and _is_read(found, ["AcquisitionDateTime"]):
@@ -228,9 +229,9 @@ def _instants(found, pairs, notes, zone):
 
 @lru_cache(1 << 16)
 def _moment(date, time, zone, offset):
-    """`(text, instant, precision, code)` of raw DA and TM values."""
+    """`(text, (instant, precision, code))` of raw DA and TM values."""
     date, time = (raw.decode("latin-1").strip(PADDING) for raw in (date, time))
-    return f"{date} {time}".strip(), *parse_dicom_time(date, time, zone, offset)
+    return f"{date} {time}".strip(), parse_dicom_time(date, time, zone, offset)
 
 
 def _is_read(found, words):

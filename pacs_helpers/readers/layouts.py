@@ -83,7 +83,6 @@ class _Layout:
         self.like = itemgetter(*rest) if rest else len
 
     def matches(self, pieces):
-        pieces = b"".join(pieces)
         n_bytes = len(pieces)
         return (np.frombuffer(pieces, np.uint8) & self.mask[:n_bytes]).tobytes() == self.expected[:n_bytes]
 
@@ -91,7 +90,7 @@ class _Layout:
         pieces, loose, base = [], [], 0     # `head` is what stands from `base` on, where `p` counts from
         for n_bytes, n_skipped, width, unpack_length, longest, place in self.parts:
             if p + n_bytes > len(head):
-                if not self.matches(pieces):
+                if not self.matches(b"".join(pieces)):
                     return None
                 head, base, p = read_at(base + p, max(n_bytes, WINDOW)), base + p, 0
                 if n_bytes > len(head):
@@ -111,6 +110,7 @@ class _Layout:
                     if len(loose[-1]) < length:
                         return None
                 p += length
+        pieces = b"".join(pieces)
         if not self.matches(pieces):
             return None
         p += base
@@ -118,7 +118,7 @@ class _Layout:
             p = _past_pixels(read_at, p, length, size, self.order)
         if p != size:
             return None
-        raws = (*self.unpack_values(b"".join(pieces)), *loose)
+        raws = (*self.unpack_values(pieces), *loose)
         return {tag: [raws[n]] for n, tag in self.own}, (self.kind, self.like(raws)), partial(self.spell, raws)
 
     def spell(self, raws):
