@@ -70,9 +70,15 @@ def _first_decisions(decisions, as_of):
 
 
 def _exams(dept, as_of, site):
+    studies = _studies_of_patients(dept, as_of)
+    return pd.DataFrame({"interval": "found>corrected", "station_name": studies["station_name"], "week": _week(studies["started_at"].fillna(studies["study_at"]), site)})
+
+
+def _studies_of_patients(dept, as_of):
+    """The studies acquired until `as_of`, without phantoms."""
     at = dept.studies["started_at"].fillna(dept.studies["study_at"])
-    is_exam = ~(at > as_of) & ~pd.Series([is_not_a_patient(t) for t in dept.studies[["patient_id", "patient_name"]].to_dict("records")], index=at.index, dtype=bool)
-    return pd.DataFrame({"interval": "found>corrected", "station_name": dept.studies["station_name"], "week": _week(at, site)})[is_exam]
+    is_phantom = pd.Series([is_not_a_patient(t) for t in dept.studies[["patient_id", "patient_name"]].to_dict("records")], index=at.index, dtype=bool)
+    return dept.studies[~(at > as_of) & ~is_phantom].reset_index(drop=True)
 
 
 def _week(at, site):
@@ -84,11 +90,10 @@ def _week(at, site):
 def measure_split_effect(dept, *, site, as_of):
     """Per modality, and in `all`: exams and minutes from exam_ended to final, counted as archived and as one exam per visit.
 
-    `n_exams` counts studies; one per visit are those of a split, and those of one accession number and person. The times are those of
+    `n_exams` counts the studies that `measure_findings` counts; one per visit are those of a split, and those of one accession number and person. The times are those of
     `summarize_turnaround` per accession number, and per visit, also of a group case: from its last image to its first final report.
     """
-    at = dept.studies["started_at"].fillna(dept.studies["study_at"])
-    dept = dept._replace(studies=dept.studies[~(at > as_of)].reset_index(drop=True), reports=dept.reports[~(dept.reports["message_at"] > as_of)].reset_index(drop=True))
+    dept = dept._replace(studies=_studies_of_patients(dept, as_of), reports=dept.reports[~(dept.reports["message_at"] > as_of)].reset_index(drop=True))
     lead, uids, events = _visit_of(link_exams(dept, site), site), dept.studies["study_instance_uid"], dept.events
     clean = {a: site.clean_accession(a) for a in events["accession_number"].unique()}
     visit = [lead.get(clean[a] or u, a) for a, u in zip(events["accession_number"], events["study_instance_uid"])]

@@ -204,7 +204,7 @@ def _definition(reading, whole):
     left = f"{_count(int(whole['n_left_out']))} left out" if whole["n_left_out"] else "none left out"
     why = f" ({', '.join(sorted(set(reading['left_out']) - {''}))})" if whole["n_left_out"] else ""
     return (f'<p class="definition">Turnaround: from the end of the exam, by {html.escape(begins)}, to the first final report, by '
-            f'{html.escape(sources or "none yet")}. Exams that ended in the period and are counted: '
+            f'{html.escape(sources or "none yet")}. Exams, by accession number, that ended in the period and are counted: '
             f"{whole['n_used']:,}; {left}{why}. Exams still waiting count with their wait so far (Kaplan-Meier).</p>")
 
 

@@ -145,6 +145,12 @@ def test_a_group_case_is_one_study_with_two_clocks_and_one_visit_with_one():
     assert effect(dept)["CT", "as archived"] == [1, 2, 0, 50.0] and effect(dept)["CT", "one per visit"] == [1, 1, 0, 30.0]
 
 
+def test_the_studies_of_the_split_effect_are_those_of_the_rates():
+    dept = department(studies=[study(), study("", "2.25.2", patient_id="PHANTOM1", patient_name="PHANTOM^DAILY")], events=[event("R1001", "exam_ended", "09:10", "2.25.1")])
+    rates = measure_findings(conform([finding(1, "10T10:00")], FINDINGS), dept, as_of=NOW, site=SITE)
+    assert effect(dept)["all", "as archived"][0] == rates["n_exams"].tolist()[0] == 1
+
+
 def test_two_studies_of_one_number_are_one_visit_and_those_of_two_people_are_not():
     one = department(orders=[order("R1")], studies=[part(1, "09:00", "09:05"), part(2, "14:00", "14:05", accession="R1")])
     assert [effect(one)["CT", words][0] for words in ("as archived", "one per visit")] == [2, 1]
