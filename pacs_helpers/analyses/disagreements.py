@@ -6,7 +6,7 @@ import pandas as pd
 
 from .identities import Merges, compare_ids, current_id, how_many_differ
 from .identity import MAX_TYPO, are_wholly_other_names, edits, is_not_a_patient, is_stranger, plain_id, same_birth_date, same_name
-from .imagefaults import homes, is_foreign
+from .imagefaults import find_foreign
 from .unmatched import describe_finding
 from .wrongpatients import CLEAN, contradictions, exam_conflicts, made_at, other_demographics, other_room, other_time
 
@@ -25,12 +25,12 @@ _FIXES = {
 
 def find_identity_faults(links, groups, rooms, fits, early):
     """Findings U05a to U05e, at most one per study and one per exam for its reports, and U07. `fits` are the studies that nothing can be said against, `early` those of `early_studies`."""
-    home, namesakes = homes(links), defaultdict(list)
+    foreign, namesakes = find_foreign(links), defaultdict(list)
     for pid in links.known if len(fits) < len(links.studies) else ():
         namesakes[plain_id(pid)].append(pid)
-    for s, study in enumerate(links.studies):
-        if (s not in fits or s in early) and not is_not_a_patient(study):
-            found = _study_identity(s, study, links, namesakes, is_foreign(s, links, home)) or _wrong_patient(s, study, links, groups, rooms) or s in early and _before_order(study, early[s])
+    for s, study in ((s, links.studies[s]) for s in range(len(links.studies)) if s not in fits or s in early):
+        if not is_not_a_patient(study):
+            found = _study_identity(s, study, links, namesakes, s in foreign) or _wrong_patient(s, study, links, groups, rooms) or s in early and _before_order(study, early[s])
             if found:
                 yield found
     yield from _report_identity(links)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .unmatched import FINAL, LATE_SERIES_MINUTES, NOT_DELIVERED, describe_finding, in_words
+from .unmatched import FINAL, LATE_SERIES_MINUTES, NOT_DELIVERED, best_events, describe_finding, in_words
 
 NEAR_THE_HOUR = 15      # minutes from a whole number of hours that are still a clock's error
 MOST_NAMED = 10
@@ -26,24 +26,31 @@ class ClockRun(NamedTuple):
 
 def clock_runs(dept, links):
     """`(runs of two exams or more, exams that are off, exams judged)`: stations whose clock is whole hours off, as at the end of summer time."""
-    told = dept.events[(dept.events["milestone"] == "exam_started") & (dept.events["source"] == "hl7") & dept.events["precision"].isin(["second", "minute"])]
-    told = told.sort_values(["rank", "at"], kind="stable").drop_duplicates("accession_number")
-    begun = dict(zip(told["accession_number"], _microseconds(told["at"].dt.tz_localize(None).to_numpy("datetime64[us]"))))
-    exams, by_station, n_off = defaultdict(list), defaultdict(list), 0
-    numbers, stations, ordered = links.studies.column("accession_number"), links.studies.column("station_name"), links.orders.column("accession_number")
-    started = _microseconds(links.studies.column("started_at"))
-    for s, (own, at, problems) in enumerate(zip(numbers, started, links.studies.column("problems"))):
-        orders = links.orders_of.get(s)
-        number = next((n for n in (*(ordered[o] for o in orders), own) if n and n in begun), "") if orders else ""
-        if number and at is not None and "_TIME" not in problems:
-            exams[number].append(s)
-    for number, positions in exams.items():
-        first = min(positions, key=lambda s: started[s])
-        minutes = (started[first] - begun[number]) / 60_000_000
-        hours = round(minutes / 60) if abs(minutes - round(minutes / 60) * 60) <= NEAR_THE_HOUR else 0
-        n_off += bool(hours)
-        by_station[stations[first]].append((begun[number], positions, hours))
-    return [run for station, some in by_station.items() if any(hours for *_, hours in some) for run in _runs(station, sorted(some))], n_off, len(exams)
+    events, (started, stations, problems) = dept.events, (links.studies.column(c) for c in ("started_at", "station_name", "problems"))
+    told = best_events(events, (events["milestone"] == "exam_started") & (events["source"] == "hl7") & events["precision"].isin(["second", "minute"]))
+    begun, exam = told["at"].dt.tz_localize(None).to_numpy("datetime64[us]"), _exams_of(links, told["accession_number"])
+    judged = (exam >= 0) & ~np.isnat(started) & np.array(["_TIME" not in codes for codes in problems], dtype=bool)
+    s = np.flatnonzero(judged)
+    s = s[np.lexsort((started[s], exam[s]))]
+    first = s[np.flatnonzero(np.diff(exam[s], prepend=-1))]     # the study of each exam that began first
+    minutes = (started[first] - begun[exam[first]]) / np.timedelta64(1, "m")
+    hours = np.round(minutes / 60)
+    hours = np.where(np.abs(minutes - hours * 60) <= NEAR_THE_HOUR, hours, 0).astype(int)
+    off, positions, by_station = set(stations[first[hours != 0]]), defaultdict(list), defaultdict(list)
+    doubted = {e: (station, h) for e, station, h in zip(exam[first].tolist(), stations[first], hours.tolist()) if station in off}
+    for e, at in zip(exam[judged].tolist(), np.flatnonzero(judged).tolist()) if doubted else ():
+        positions[e].append(at)
+    for e in positions.keys() & doubted.keys():
+        by_station[doubted[e][0]].append((int(begun[e].astype(np.int64)), positions[e], doubted[e][1]))
+    return [run for station, some in by_station.items() for run in _runs(station, sorted(some))], int(np.count_nonzero(hours)), len(first)
+
+
+def _exams_of(links, told):
+    """For each study with an order the place in `told` of an accession number of its orders, or its own; else -1."""
+    place, ordered = {number: k for k, number in enumerate(told) if number}, links.orders.column("accession_number")
+    own = enumerate(zip(links.studies.column("accession_number"), links.agreed_studies))
+    named = ((number,) if is_agreed else (*(ordered[o] for o in links.orders_of[s]), number) if s in links.orders_of else () for s, (number, is_agreed) in own)
+    return np.array([next((place[n] for n in some if n in place), -1) for some in named], dtype=np.int64)
 
 
 def _microseconds(instants):
@@ -86,16 +93,16 @@ def find_impossible_times(dept, links, site, runs, n_off, n):
 
 
 def _final_too_early(dept, links, site, doubted):
-    best = dept.events[dept.events["source"].isin(["dicom", "mpps"]) & dept.events["precision"].isin(["second", "minute"])].sort_values(["rank", "at"], kind="stable")
-    best = best[best["milestone"] == "exam_ended"].drop_duplicates("accession_number")
-    ended = dict(zip(best["accession_number"], zip(best["at"].dt.tz_localize(None).to_numpy("datetime64[us]"), best["problems"])))
+    best = best_events(dept.events, dept.events["source"].isin(["dicom", "mpps"]) & dept.events["precision"].isin(["second", "minute"]) & (dept.events["milestone"] == "exam_ended"), "problems")
+    ended = dict(zip(best["accession_number"], _microseconds(best["at"].dt.tz_localize(None).to_numpy("datetime64[us]"))))
     numbers, imaged = links.reports.column("accession_number"), links.studies.column("accession_number")
-    for final, r in _finals(links).values():
+    early = [(final, r, n) for final, r in _finals(links) if (n := next((n for n in (numbers[r], *(imaged[s] for s in links.of_report[r][1])) if n in ended), None)) is not None and ended[n] > final]
+    problems = best.loc[best["accession_number"].isin([n for *_, n in early])].set_index("accession_number")["problems"]
+    for final, r, number in early:
         positions = links.of_report[r][1]
-        at, problems = next((ended[n] for n in (numbers[r], *(imaged[s] for s in positions)) if n in ended), (final, ""))
-        if at <= final or doubted & {*positions} or "_TIME" in problems or any("_TIME" in links.studies[s]["problems"] for s in positions):
+        if doubted & {*positions} or "_TIME" in problems[number] or any("_TIME" in links.studies[s]["problems"] for s in positions):
             continue
-        final, report, late = pd.Timestamp(final, tz="UTC"), links.reports[r], float((at - final) / np.timedelta64(1, "m"))
+        report, late, final = links.reports[r], (ended[number] - final) / 60_000_000, pd.Timestamp(final, unit="us", tz="UTC")
         if late <= LATE_SERIES_MINUTES or all(links.studies[s]["started_at"] > final for s in positions):
             station = ", ".join(sorted({links.studies[s]["station_name"] for s in positions} - {""})) or "the device"
             yield describe_finding(
@@ -105,13 +112,13 @@ def _final_too_early(dept, links, site, doubted):
 
 
 def _finals(links):
-    """`{cleaned accession: (when first final, position of the report)}`."""
-    finals, rows = {}, (links.reports.column(name) for name in ("accession_number", "result_status", "status_changed_at"))
-    for r, (number, status, at) in enumerate(zip(*rows)):
-        key = links.clean(number) if status in FINAL and not np.isnat(at) else ""
+    """`(microsecond when first final, position of the report)` of each cleaned accession number."""
+    finals, rows = {}, (links.reports.column(name) for name in ("accession_number", "result_status"))
+    for r, (number, status, at) in enumerate(zip(*rows, _microseconds(links.reports.column("status_changed_at")))):
+        key = links.clean(number) if status in FINAL and at is not None else ""
         if key and (key not in finals or at < finals[key][0]):
             finals[key] = at, r
-    return finals
+    return finals.values()
 
 
 def refused_reports(links):

@@ -1,6 +1,7 @@
 """What is wrong with the images themselves: U11 (UIDs given twice), U13 (images after the report), U14 (from elsewhere), U15 (no patient)."""
 
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -15,15 +16,17 @@ USUAL_SHARE = 1 / 3         # of a station's reported studies: more than that is
 
 def find_image_faults(links, site, doubted):
     """Findings U11, U13, U14 and U15, at most one of each per study. `doubted` are positions of studies whose clock is known to be wrong."""
-    late, home, clashing = _late_studies(links, doubted), homes(links), links.studies.column("clashing_study_uids")
+    late, foreign, clashing = _late_studies(links, doubted), find_foreign(links), links.studies.column("clashing_study_uids")
     uids = {uid for uids in clashing if uids for uid in uids.split()}
     sharing = {t["study_instance_uid"]: t for t in links.studies if t["study_instance_uid"] in uids} if uids else {}
-    for s, study in enumerate(links.studies):
+    odd = np.flatnonzero(~links.agreed_studies | (clashing != "")).tolist()
+    for s in sorted({*odd, *late, *foreign}):
+        study = links.studies[s]
         if clashing[s] and _is_the_later(study, sharing):
             yield _clash(study)
         if s in late:
             yield _late(study, *late[s], site)
-        if is_foreign(s, links, home):
+        if s in foreign:
             yield _foreign(study)
         if not links.agreed_studies[s] and is_not_a_patient(study):
             yield describe_finding(
@@ -51,19 +54,27 @@ def _clash(study):
 
 def _late_studies(links, doubted):
     """`{position: (first final, last image)}` of studies to which images were added after their report was final."""
-    reported, late = Counter(), {}
+    created, started, ended, stations, problems = (links.studies.column(name) for name in ("last_created_at", "started_at", "ended_at", "station_name", "problems"))
+    first = _first_finals(links)
+    told = np.flatnonzero(~np.isnat(first) & ~np.isnat(created) & np.array(["_TIME" not in codes for codes in problems], dtype=bool))
+    told = told[~np.isin(told, list(doubted))]
+    first, created, started, ended = (at[told] for at in (first, created, started, ended))
+    is_later_series = (ended <= first) | (ended - first > np.timedelta64(LATE_SERIES_MINUTES, "m"))
+    is_late = (started < first) & is_later_series & (created - first > np.timedelta64(LATE_MINUTES, "m"))
+    reported, often = Counter(stations[told]), Counter(stations[told[is_late]])
+    rows = zip(told[is_late].tolist(), first[is_late], created[is_late])
+    return {s: (pd.Timestamp(final, tz="UTC"), pd.Timestamp(last, tz="UTC")) for s, final, last in rows if often[name := stations[s]] < 3 or often[name] <= reported[name] * USUAL_SHARE}
+
+
+def _first_finals(links):
+    """When each study's first final report was signed, or NaT."""
     statuses, signed = links.reports.column("result_status"), links.reports.column("status_changed_at")
-    rows = zip(*(links.studies.column(name) for name in ("started_at", "ended_at", "last_created_at", "station_name", "problems")))
-    for s, (started, ended, created, station, problems) in enumerate(rows):
-        first = min((signed[r] for r in links.reports_of.get(s, ()) if statuses[r] in FINAL and not np.isnat(signed[r])), default=None)
-        if first is None or np.isnat(created) or s in doubted or "_TIME" in problems:
-            continue
-        reported[station] += 1
-        is_later_series = ended <= first or ended - first > np.timedelta64(LATE_SERIES_MINUTES, "m")
-        if started < first and is_later_series and created - first > np.timedelta64(LATE_MINUTES, "m"):
-            late[s] = pd.Timestamp(first, tz="UTC"), pd.Timestamp(created, tz="UTC")
-    often = Counter(links.studies[s]["station_name"] for s in late)
-    return {s: times for s, times in late.items() if often[name := links.studies[s]["station_name"]] < 3 or often[name] <= reported[name] * USUAL_SHARE}
+    s, r = (np.fromiter(places, dtype=np.int64) for places in (chain.from_iterable(hits for _, hits in links.of_report), (r for r, (_, hits) in enumerate(links.of_report) for _ in hits)))
+    final = np.logical_or.reduce([statuses[r] == status for status in FINAL]).astype(bool) & ~np.isnat(signed[r])
+    s, r, first = s[final], r[final], np.full(len(links.studies), np.datetime64("NaT", "us"))
+    latest_first = np.argsort(signed[r], kind="stable")[::-1]
+    first[s[latest_first]] = signed[r[latest_first]]
+    return first
 
 
 def _late(study, final, last, site):
@@ -80,15 +91,15 @@ def homes(links):
     return issuers - {""}, {name.casefold() for name in set(links.studies.column("institution_name")[own])} - {""}
 
 
-def is_foreign(s, links, home):
-    """Whether a study that no order or report names comes from an issuer or institution that none of the department's own does."""
-    if links.orders_of.get(s) or links.reports_of.get(s):
-        return False
-    study, (issuers, institutions) = links.studies[s], home
-    if is_not_a_patient(study):
-        return False
-    issuer, institution = study["issuer_of_patient_id"], study["institution_name"].casefold()
-    return bool(issuers and issuer and issuer not in issuers or institutions and institution and institution not in institutions and study["patient_id"] not in links.known)
+def find_foreign(links):
+    """Positions of the studies that no order or report names and that come from an issuer or institution that none of the department's own does."""
+    (issuers, institutions), found = homes(links), set()
+    for s, study in ((s, links.studies[s]) for s in range(len(links.studies)) if s not in links.orders_of and s not in links.reports_of):
+        issuer, institution = study["issuer_of_patient_id"], study["institution_name"].casefold()
+        is_other = institutions and institution and institution not in institutions and study["patient_id"] not in links.known
+        if not is_not_a_patient(study) and (is_other or issuers and issuer and issuer not in issuers):
+            found.add(s)
+    return found
 
 
 def _foreign(study):

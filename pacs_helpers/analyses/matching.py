@@ -9,7 +9,7 @@ from ..tables import FINDINGS, TableError, conform
 from .candidates import rank_all
 from .disagreements import find_accession_faults, find_identity_faults, find_misplaced_reports, meant_order, misplaced_reports, other_images
 from .feedfaults import clock_runs, find_impossible_times, find_refusals, refused_reports
-from .imagefaults import find_image_faults, homes, is_foreign
+from .imagefaults import find_foreign, find_image_faults
 from .links import link_exams
 from .peoplefaults import find_people_faults
 from .splits import ONE_EXAM, SH_LENGTH, answers_of, find_group_cases, find_shared_accessions, find_splits, longer_numbers
@@ -38,7 +38,7 @@ def find_mismatches(dept, *, as_of, site):
     found = [*_several_studies(links, site, splits, groups), *find_identity_faults(links, groups, rooms, fits, early_studies(links, doubted)),
              *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits, _explained(links, fits, misplaced, site)),
              *find_misplaced_reports(links, misplaced),
-             *find_image_faults(links, site, doubted), *find_people_faults(dept, links),
+             *find_image_faults(links, site, doubted), *find_people_faults(dept, links, fits),
              *find_impossible_times(dept, links, site, runs, n_off, n), *find_refusals(links, site)]
     table = conform(found, FINDINGS)
     table = table[~table["finding_id"].isin(list(dept.reviewed))].drop_duplicates("finding_id")
@@ -55,9 +55,8 @@ class Explained(NamedTuple):
 
 def _explained(links, fits, misplaced, site):
     """The Explained positions: what lacks a partner because of a fault that has its own finding."""
-    home = homes(links)
     meant = (meant_order(s, links) for s in range(len(links.studies)) if s not in fits)
-    return Explained(links.contested | {s for s in range(len(links.studies)) if is_foreign(s, links, home)}, {o for o in meant if o is not None}, set(refused_reports(links)),
+    return Explained(links.contested | find_foreign(links), {o for o in meant if o is not None}, set(refused_reports(links)),
                      {s for _, o in misplaced.values() if o is not None for s in links.of_order[o][1]},
                      _answered(links, site))
 
@@ -121,7 +120,7 @@ def _several_studies(links, site, splits, groups):
             "U09", accession=study["accession_number"] or numbers[0], studies=[study], found_at=study["started_at"], owner="nobody", confidence=0.95,
             evidence=f"one study was acquired for {len(numbers)} orders ({', '.join(numbers)}), as its Request Attributes say: a group case, not an error",
             correction="Link all orders to this study")
-    for accession, positions, what in find_shared_accessions(links, site):
+    for accession, positions, what in find_shared_accessions(links):
         studies = [links.studies[s] for s in positions]
         if what == "one exam" and set(positions) <= in_split:
             continue

@@ -111,7 +111,7 @@ def measure_split_effect(dept, *, site, as_of):
 def _visit_of(links, site):
     """`{Study UID or cleaned accession number: one of the accession numbers}` of all that belongs to a visit of several."""
     visits = []
-    for group in [part for _, part in find_cases(links)] + [part for _, part, what in find_shared_accessions(links, site) if what == "one exam"]:
+    for group in [part for _, part in find_cases(links)] + [part for _, part, what in find_shared_accessions(links) if what == "one exam"]:
         near = [v for v in visits if v & set(group)]
         visits = [v for v in visits if v not in near] + [set(group).union(*near)]
     lead = {}

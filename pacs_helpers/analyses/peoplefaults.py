@@ -8,7 +8,7 @@ import pandas as pd
 from .identities import follow, key_of, known_issuers, told
 from .identity import are_wholly_other_names, edits, have_other_first_names, is_not_a_patient, is_temporary, is_temporary_name, name_parts, plain_id, same_name
 from .unmatched import describe_finding
-from .wrongpatients import CLEAN, PLAIN_SEXES, contradictions, fitting, other_demographics
+from .wrongpatients import CLEAN, PLAIN_SEXES, contradictions, other_demographics
 
 MOST_VERSIONS = 30      # of one ID that are held against each other
 SHORT_NAME = 6          # letters, below which one keystroke makes another name
@@ -16,8 +16,11 @@ _NEVER = pd.Timestamp.max.tz_localize("UTC")
 _WHO = ["patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_date", "patient_sex"]
 
 
-def find_people_faults(dept, links):
-    """Findings U12, one per person with several IDs, per ID with several people and per merge of two people, and U17, one per study and per exam for its reports."""
+def find_people_faults(dept, links, fits):
+    """Findings U12, one per person with several IDs, per ID with several people and per merge of two people, and U17, one per study and per exam for its reports.
+
+    `fits` are the studies that nothing can be said against.
+    """
     people, accused = people_told(dept), set()
     for said, evidence, correction in (*_registered_twice(people, links), *_two_people(people), *_wrongly_merged(links.merged.steps)):
         orders = [links.orders[o] for pid in {v["patient_id"] for v in said} for o in links.orders_by_patient.get(pid, [])]
@@ -27,11 +30,11 @@ def find_people_faults(dept, links):
         messages = said if not last or last in accused else []
         accused.add(last)
         yield describe_finding("U12", accession=last, messages=messages, found_at=found_at, owner="registration", confidence=0.7, evidence=evidence, correction=correction)
-    fits, names = fitting(links), defaultdict(set)
+    names = defaultdict(set)
     for (_, pid), said in people.items():
         names[pid] |= {v["patient_name"] for v in said}
-    for s, study in enumerate(links.studies):
-        if s not in fits and not is_not_a_patient(study) and (found := _other_demographics(s, study, links, names)):
+    for s, study in ((s, links.studies[s]) for s in range(len(links.studies)) if s not in fits):
+        if not is_not_a_patient(study) and (found := _other_demographics(s, study, links, names)):
             yield found
     yield from _other_names_in_reports(links, names)
 
@@ -103,10 +106,10 @@ def _are_two(one, other):
 
 def _mixed_up(links):
     """Pairs of IDs that images, order and report of one exam have: a finding about that exam names them already."""
-    pairs = {(links.studies[s]["patient_id"], links.orders[o]["patient_id"]) for o, (_, hits) in enumerate(links.of_order) for s in hits}
-    pairs |= {(links.studies[s]["patient_id"], links.reports[r]["patient_id"]) for r, (_, hits) in enumerate(links.of_report) for s in hits}
-    pairs |= {(links.orders[o]["patient_id"], links.reports[r]["patient_id"]) for number, rows in links.reports_by_accession.items() for r in rows for o in links.orders_by_accession.get(number, [])}
-    return {frozenset(pair) for pair in pairs if pair[0] != pair[1]}
+    imaged, ordered, reported = (rows.column("patient_id").tolist() for rows in (links.studies, links.orders, links.reports))
+    pairs = {(imaged[s], pid) for pids, of_item in ((ordered, links.of_order), (reported, links.of_report)) for pid, (_, hits) in zip(pids, of_item) for s in hits if imaged[s] != pid}
+    pairs |= {(ordered[o], reported[r]) for number, rows in links.reports_by_accession.items() for r in rows for o in links.orders_by_accession.get(number, ()) if ordered[o] != reported[r]}
+    return {frozenset(pair) for pair in pairs}
 
 
 def _is_one_person(one, other):

@@ -9,7 +9,8 @@ from ..tables import TableError, nearest
 from .anatomy import modalities_conflict, regions_adjoin, regions_of, side_of
 from .identity import plain_id
 from .links import WINDOW_HOURS, link_exams
-from .splits import GAP_MINUTES, find_visits, numbers_of
+from .splits import numbers_of
+from .visits import GAP_MINUTES, find_visits
 from .wrongpatients import other_time
 
 

@@ -1,18 +1,18 @@
 """One visit in several studies, one study or report for several orders: U08 (split), U09 (group case), U10 (one accession, many Study UIDs)."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
-import numpy as np
 import pandas as pd
 
 from ..schemas import COUNT, INSTANT, MEASURE, TEXT
 from ..tables import conform
 from .anatomy import regions_adjoin, regions_of, side_of
-from .identity import is_not_a_patient, is_temporary, same_person
+from .identity import is_temporary, same_person
 from .links import link_exams
-from .wrongpatients import contradictions, made_at, other_demographics
+from .visits import end_of, find_visits, may_be_one
+from .wrongpatients import contradictions, made_at
 
-GAP_MINUTES, ONE_EXAM = 30, pd.Timedelta(days=1)
+ONE_EXAM = pd.Timedelta(days=1)
 SH_LENGTH = 16
 PLAIN_XRAY = ("CR", "DX", "RG", "XR")
 SHAPES = ("split", "group case", "linked report", "several exams in a row")
@@ -35,49 +35,6 @@ def find_splits(links, site):
     """
     parts = (part for visit in find_visits(links) for part in _parts(visit, links))
     return [found for part in parts if (found := _judge(part, links, site))]
-
-
-def find_visits(links):
-    """Positions of two or more studies of one patient on one station, each less than 30 minutes after those before it; phantoms have no visits.
-
-    Another birth date or sex is another patient whatever the ID says, and so is another name where one is temporary.
-    """
-    by_station, started = defaultdict(list), links.studies.column("started_at")
-    for s, (pid, station, at) in enumerate(zip(links.studies.column("patient_id"), links.studies.column("station_name"), started)):
-        if station and pid and not np.isnat(at):
-            by_station[station, links.merged.get(pid, pid)].append(s)
-    return [visit for members in by_station.values() if len(members) > 1 and not is_not_a_patient(links.studies[members[0]])
-            for chain in _chains(sorted(members, key=lambda s: (links.studies[s]["started_at"], links.studies[s]["study_instance_uid"])), links)
-            for one in _people(chain, links) for visit in _chains(one, links)]
-
-
-def _people(chain, links):
-    people = []
-    for s in chain:
-        mine = next((p for p in people if all(_may_be_one(links.studies[t], links.studies[s]) for t in p)), None)
-        people = [p for p in people if p is not mine] + [[*(mine or []), s]]
-    return people
-
-
-def _may_be_one(one, other):
-    return not other_demographics(one, other) and (one["patient_name"] == other["patient_name"] or not (is_temporary(one) or is_temporary(other)))
-
-
-def _end(study):
-    return study["ended_at"] if pd.notna(study["ended_at"]) else study["started_at"]
-
-
-def _chains(members, links):
-    chains, end = [], None
-    for s in members:
-        study = links.studies[s]
-        if end is not None and (study["started_at"] - end).total_seconds() < GAP_MINUTES * 60:
-            chains[-1].append(s)
-            end = max(end, _end(study))
-        else:
-            chains.append([s])
-            end = _end(study)
-    return [c for c in chains if len(c) > 1]
 
 
 def _parts(visit, links):
@@ -113,7 +70,7 @@ def _share_a_frame(studies):
 
 
 def _overlap(studies):
-    return any(b["started_at"] < _end(a) for a, b in zip(studies, studies[1:]))
+    return any(b["started_at"] < end_of(a) for a, b in zip(studies, studies[1:]))
 
 
 def _regions(studies):
@@ -140,22 +97,22 @@ def _confidence(studies):
 
 def find_group_cases(links):
     """Positions of studies acquired for several orders: two or more Request Attributes accession numbers or procedure ids."""
-    return [s for s, study in enumerate(links.studies)
-            if len(study["requested_accession_numbers"].split()) > 1
-            or (not study["accession_number"] and len(study["requested_procedure_ids"].split()) > 1)]
+    rows = (links.studies.column(name) for name in ("accession_number", "requested_accession_numbers", "requested_procedure_ids"))
+    return [s for s, (number, requested, procedures) in enumerate(zip(*rows)) if requested and len(requested.split()) > 1 or procedures and not number and len(procedures.split()) > 1]
 
 
-def find_shared_accessions(links, site):
+def find_shared_accessions(links):
     """`(accession_number, positions, what)` of every accession number on more than one study.
 
     `what`: one exam (less than a day between its studies), several exams or several people of one number, or "cut off": orders go on after the 16 characters that
     DICOM allows. Of one person, images that are not what the order asks for are left out: they have a finding of their own.
     """
-    shared, found = defaultdict(list), []
-    for s, study in enumerate(links.studies):
-        if study["accession_number"]:
-            shared[site.clean_accession(study["accession_number"])].append(s)
-    for positions in (p for p in shared.values() if len(p) > 1):
+    numbers, shared, found = [links.clean(number) if number else None for number in links.studies.column("accession_number")], defaultdict(list), []
+    often = {number for number, n in Counter(numbers).items() if n > 1} - {None}
+    for s, number in enumerate(numbers):
+        if number in often:
+            shared[number].append(s)
+    for positions in shared.values():
         number, first = links.studies[positions[0]]["accession_number"], links.studies[positions[0]]
         if len(longer_numbers(number, links)) > 1:
             found.append((number, positions, "cut off"))
@@ -173,7 +130,7 @@ def longer_numbers(number, links):
 
 
 def _are_one(one, other, links):
-    return same_person(one, other, links.merged, links.known) and (_may_be_one(one, other) or not is_temporary(one))
+    return same_person(one, other, links.merged, links.known) and (may_be_one(one, other) or not is_temporary(one))
 
 
 def _is_other_exam(s, links):
@@ -189,7 +146,7 @@ def _by_day(positions, links):
         if not days or end is not None and at - end >= ONE_EXAM:
             days.append([])
         days[-1].append(s)
-        end = max(at, _end(links.studies[s])) if pd.notna(at) else end
+        end = max(at, end_of(links.studies[s])) if pd.notna(at) else end
     return days
 
 
@@ -282,7 +239,7 @@ def _which_parts(studies):
 
 
 def _how_far_apart(studies):
-    ends = pd.Series([_end(t) for t in studies]).cummax()
+    ends = pd.Series([end_of(t) for t in studies]).cummax()
     gaps = [(b["started_at"] - end).total_seconds() / 60 for b, end in zip(studies[1:], ends)]
     low, high = round(min(gaps), 0), round(max(gaps), 0)
     return "" if pd.isna(gaps).any() else f"acquisitions overlap by {-low:.0f} min" if low < 0 else f"{low:.0f} min apart" if low == high else f"{low:.0f} to {high:.0f} min apart"

@@ -3,6 +3,7 @@
 import hashlib
 from collections import defaultdict
 
+import numpy as np
 import pandas as pd
 
 from .candidates import strong_candidates
@@ -103,19 +104,26 @@ def in_words(minutes):
 
 def _silent_hours(dept):
     """The hours in which, as in the hour before, no order came while three studies or more were begun."""
-    ordered = set(dept.orders["ordered_at"].dropna().dt.floor("h"))
-    imaged = dept.studies["started_at"].dropna().dt.floor("h").value_counts()
-    return {hour for hour, n in imaged.items() if n >= 3 and not {hour, hour - pd.Timedelta(hours=1)} & ordered}
+    ordered, imaged = (np.unique(at.dropna().dt.tz_localize(None).to_numpy("datetime64[h]"), return_counts=True) for at in (dept.orders["ordered_at"], dept.studies["started_at"]))
+    busy = imaged[0][imaged[1] >= 3]
+    return {pd.Timestamp(hour, tz="UTC") for hour in busy[~np.isin(busy, ordered[0]) & ~np.isin(busy - 1, ordered[0])]}
+
+
+def best_events(events, chosen, *columns):
+    """Of the events flagged in `chosen` the one of the best rank, then the earliest, of each accession number: that, when (`at`), and other columns."""
+    told = events.loc[chosen, ["accession_number", "at", "rank", *columns]]
+    places = np.lexsort((told["at"].dt.tz_localize(None).to_numpy("datetime64[us]"), told["rank"].to_numpy("float64", na_value=np.nan)))
+    return told.iloc[places].drop_duplicates("accession_number")
 
 
 def _unreported_exams(dept, links, site, as_of, splits, claimed, explained):
-    told = dept.events[dept.events["milestone"] == "exam_ended"].sort_values(["rank", "at"], kind="stable").drop_duplicates("accession_number")
-    ended, reported = dict(zip(told["accession_number"], told["at"])), _reported_studies(links)
+    reported, numbers = _reported_studies(links), links.orders.column("accession_number")
+    waiting = [(o, positions) for o, (_, positions) in enumerate(links.of_order) if positions and reported.isdisjoint(positions)]
+    told = best_events(dept.events, (dept.events["milestone"] == "exam_ended") & dept.events["accession_number"].isin(list({numbers[o] for o, _ in waiting})))
+    ended = dict(zip(told["accession_number"], told["at"]))
     sisters = {s: chain for chain, _, _ in splits for s in chain}
     seen = set()
-    for o, (_, positions) in enumerate(links.of_order):
-        if not positions or not reported.isdisjoint(positions):
-            continue
+    for o, positions in waiting:
         order = links.orders[o]
         whole = {p for s in positions for p in sisters.get(s, [s])}
         key = order["accession_number"] or order["placer_order_number"]
@@ -135,7 +143,10 @@ def _unreported_exams(dept, links, site, as_of, splits, claimed, explained):
 
 def _reported_studies(links):
     """Positions of the studies with a final report that was not refused, nor withdrawn since."""
-    return {s for r, (_, hits) in enumerate(links.of_report) if hits and _is_final(links.reports[r], links) for s in hits}
+    rows = [links.reports.column(name) for name in ("result_status", "acknowledgment_code", "accession_number")]
+    withdrawn = {links.clean(number) for status, _, number in zip(*rows) if status == WITHDRAWN}
+    return {s for r, (status, code, number, (_, hits)) in enumerate(zip(*rows, links.of_report)) if hits and status in FINAL and code not in NOT_DELIVERED
+            and (not withdrawn or links.clean(number) not in withdrawn or _is_final(links.reports[r], links)) for s in hits}
 
 
 def _is_final(report, links):
