@@ -1,5 +1,6 @@
 """Why are the images not matched with the reports? Findings with owner, confidence and evidence, and their possible partners."""
 
+from collections import defaultdict
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,7 +13,7 @@ from .feedfaults import clock_runs, find_impossible_times, find_refusals, refuse
 from .imagefaults import find_foreign, find_image_faults
 from .links import link_exams
 from .peoplefaults import find_people_faults
-from .splits import ONE_EXAM, SH_LENGTH, answers_of, find_group_cases, find_shared_accessions, find_splits, longer_numbers
+from .splits import ONE_EXAM, SH_LENGTH, find_group_cases, find_shared_accessions, find_splits, longer_numbers
 from .unmatched import describe_finding, find_missing_partners
 from .wrongpatients import early_studies, fitting, made_at, usual_rooms
 
@@ -36,7 +37,7 @@ def find_mismatches(dept, *, as_of, site):
     fits, misplaced = fitting(links, rooms), misplaced_reports(links)
     doubted = {s for run in runs for s in run.studies}
     found = [*_several_studies(links, site, splits, groups), *find_identity_faults(links, groups, rooms, fits, early_studies(links, doubted)),
-             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits, _explained(links, fits, misplaced, site)),
+             *find_accession_faults(links, site, groups), *find_missing_partners(dept, links, site, as_of, splits, _explained(links, fits, misplaced)),
              *find_misplaced_reports(links, misplaced),
              *find_image_faults(links, site, doubted), *find_people_faults(dept, links, fits),
              *find_impossible_times(dept, links, site, runs, n_off, n), *find_refusals(links, site)]
@@ -53,20 +54,23 @@ class Explained(NamedTuple):
     answered: set   # reports about a part of what the images of another number show
 
 
-def _explained(links, fits, misplaced, site):
+def _explained(links, fits, misplaced):
     """The Explained positions: what lacks a partner because of a fault that has its own finding."""
     meant = (meant_order(s, links) for s in range(len(links.studies)) if s not in fits)
     return Explained(links.contested | find_foreign(links), {o for o in meant if o is not None}, set(refused_reports(links)),
                      {s for _, o in misplaced.values() if o is not None for s in links.of_order[o][1]},
-                     _answered(links, site))
+                     _answered(links))
 
 
-def _answered(links, site):
-    """Positions of reports whose number has an order and no images, while their message also answers another number whose images are of that day and may show it too."""
-    alone = [r for r, (level, _) in enumerate(links.of_report) if level == "none"]
-    answers = answers_of(links, site) if alone else []
-    return {r for r in alone if any(_may_show(links.studies[s], links.reports[r], links) for n in answers[r] - {links.clean(links.reports[r]["accession_number"])}
-                                    for other in links.reports_by_accession.get(n, ()) if answers[other] == answers[r] for s in links.of_report[other][1])}
+def _answered(links):
+    """Positions of reports whose number has an order and no images, while their message also reports another number whose images are of that day and may show it too."""
+    messages = list(zip(*(links.reports.column(name) for name in ("source_file", "source_offset", "message_control_id", "patient_id"))))
+    alone, others = [r for r, (level, _) in enumerate(links.of_report) if level == "none" and (messages[r][0] or messages[r][2])], defaultdict(list)
+    asked = {messages[r] for r in alone}
+    for message, (_, hits) in zip(messages, links.of_report):
+        if hits and message in asked:
+            others[message] += hits
+    return {r for r in alone if any(_may_show(links.studies[s], links.reports[r], links) for s in others[messages[r]])}
 
 
 def _may_show(study, report, links):

@@ -158,7 +158,7 @@ def describe_splits(dept, *, site):
     minutes apart on one station that nothing holds together; they stay as they are.
     """
     links = link_exams(dept, site)
-    answers, cases = answers_of(links, site), find_cases(links)
+    answers, cases = _answers(links, site), find_cases(links)
     whole = {s: set(part) for shape, part in cases for s in part}
     answered = defaultdict(set)
     for r, numbers in enumerate(answers):
@@ -185,7 +185,7 @@ def find_cases(links):
     return [("split", part) for visit in find_visits(links) for part in _parts(visit, links) if len(part) > 1] + [("group case", [s]) for s in find_group_cases(links)]
 
 
-def answers_of(links, site):
+def _answers(links, site):
     """Per report the cleaned accession numbers that its message answers, or a later version of it that answers more."""
     covers = defaultdict(set)
     messages = [(t["source_file"], t["source_offset"], t["patient_id"], t["message_control_id"] or r) for r, t in enumerate(links.reports)]
