@@ -149,11 +149,11 @@ def verify_corrections(ledger):
     A digest noted elsewhere shows a later cut of the file's end. The chain shows tampering; it cannot stop it.
     """
     try:
-        records = read_ledger(ledger)
+        records, n_standing, problem = read_ledger(ledger), len(read_corrections(ledger)), ""
     except LedgerError as error:
-        return {"is_whole": False, "n_records": 0, "n_standing": 0, "n_sealed": 0, "head": "", "problem": str(error)}
-    return {"is_whole": True, "n_records": len(records), "n_standing": len(read_corrections(ledger)),
-            "n_sealed": sum(r["op"] == "recovered" for r in records), "head": records[-1]["hash"] if records else "", "problem": ""}
+        records, n_standing, problem = [], 0, str(error)
+    return {"is_whole": not problem, "n_records": len(records), "n_standing": n_standing, "n_sealed": sum(r["op"] == "recovered" for r in records),
+            "head": records[-1]["hash"] if records else "", "problem": problem}
 
 
 def count_records(ledger):

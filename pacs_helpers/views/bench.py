@@ -15,7 +15,7 @@ from .bulk import bulk_rules, bulk_table, head_of_rule, record_all, rows_of_rule
 from .comparison import comparison_table, sides_of
 from .decisions import ACTIONS, ALONE, INPUTS, ONE_EXAM, cautions_of, decision_of, fitting_number, id_decision, meant_of, plan_of, reasons_for, redoable, series_of, studies_near, subjects_of
 from .keyguard import guarded, with_still
-from .queue import describe_candidate, describe_queued, left_in_words, queue_table, rank_urgency, title_of_finding
+from .queue import describe_queued, left_in_words, queue_table, rank_urgency, title_of_finding
 from .thumbnails import thumbnails_html
 
 ALL, PAGE = "all", 200
@@ -144,7 +144,7 @@ class FixBench:
         finding = self.finding
         self.title.value = title_of_finding(finding) if finding else "<p><strong>Nothing left to decide here.</strong> Choose another desk, place or kind, or apply the corrections.</p>"
         mine = self.candidates[self.candidates["finding_id"] == finding["finding_id"]] if finding else self.candidates.head(0)
-        self.choice.options = [(describe_candidate(row), i) for i, row in mine.iterrows()]
+        self.choice.options = [(f"{row['score']:.0%}   {row['candidate_accession_number'] or 'no accession'}   {row['reasons']}", i) for i, row in mine.iterrows()]
         self.choice.index = None                # nothing is chosen until a person chooses
         for widget in (self.choice, self.action, self.reason, self.note, *self.inputs.values()):
             widget.disabled = finding is None

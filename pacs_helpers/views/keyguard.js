@@ -2,14 +2,18 @@ function render({ model, el }) {
   const hold = e => e.target.setAttribute('data-lm-suppress-shortcuts', 'true');
   const waiting = [];
   let box = null, passing = false;
-  const ask = button => { waiting.push(button); model.send('ask'); };
+  const ask = (button, times = 0) => { waiting.push([button, times]); model.send('ask'); };
   const press = e => {
     const button = e.target.closest('button');
     if (passing || !button) return;
     e.preventDefault(); e.stopImmediatePropagation();
     ask(button);
   };
-  const pass = () => { const button = waiting.shift(); passing = true; if (button) button.click(); passing = false; };
+  const pass = () => {
+    const [button, times] = waiting.shift() || [];
+    if (button && button.disabled && times < 5) return ask(button, times + 1);     // what was chosen before the press may still be on its way
+    passing = true; if (button) button.click(); passing = false;
+  };
   const key = e => {
     const name = [e.ctrlKey && 'Ctrl', e.altKey && 'Alt', e.key].filter(Boolean).join('+'), button = box.querySelector('.' + (model.get('presses')[name] || 'none'));
     if (!button) return;

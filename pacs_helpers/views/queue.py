@@ -87,8 +87,3 @@ def title_of_finding(finding):
     e = {k: html.escape(str(v)) for k, v in finding.items()}
     return (f"<div style='margin:6px 0;line-height:1.6'><strong style='font-size:1.1em'>{e['code']} {FINDING_NAMES[finding['code']]}, on the desk of: {e['owner']}</strong>"
             f" &nbsp; accession {e['accession_number'] or 'none'}, confidence {finding['confidence']:.0%}<br>{e['evidence']}<br><em>{e['suggested_correction']}</em></div>")
-
-
-def describe_candidate(row):
-    """A candidate in one line: score, accession number and the reasons."""
-    return f"{row['score']:.0%}   {row['candidate_accession_number'] or 'no accession'}   {row['reasons']}"
