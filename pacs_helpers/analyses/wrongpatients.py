@@ -122,9 +122,8 @@ def early_studies(links, doubted):
     institution, those of a station of which a third are early, and `doubted`, whose clock is known to be wrong.
     """
     s, o = _sure_pairs(links)
-    started, begun = links.studies.column("started_at")[s], links.studies.column("study_at")[s]
-    made, placed, due = np.where(np.isnat(started), begun, started), links.orders.column("ordered_at")[o], links.orders.column("scheduled_at")[o]
-    told = links.orders.column("ordered_at")
+    started, begun, told = links.studies.column("started_at")[s], links.studies.column("study_at")[s], links.orders.column("ordered_at")
+    made, placed, due = np.where(np.isnat(started), begun, started), told[o], links.orders.column("scheduled_at")[o]
     is_early = (placed - made > TOO_EARLY) & np.where(np.isnat(due), made >= min(told[~np.isnat(told)], default=np.datetime64("NaT")), due - made > TOO_EARLY)
     stations, places, procedures = links.studies.column("station_name")[s], links.studies.column("institution_name")[s], links.orders.column("procedure_name")[o]
     own, n, often = {*places[~is_early]} - {""}, Counter(stations), Counter(stations[is_early])
