@@ -192,37 +192,38 @@ def _follow_lines(stream, file, places, data, starts, noise, outers):
 def _follow_each(stream, file, text, outers, n_heads, lines):
     """{number: verdict} of those `(number, place in the file, start, end, whether it is in the layout)` that are no rows, "" for that of the line above."""
     layout, clock, record, is_outer, is_ascii = stream.layout, stream.clock, stream.record, stream.is_outer, text.isascii()
-    match, stamp_group, who_group, told, above, instant = layout.line.match, layout.stamp, layout.who, {}, -1, None
+    told, above, instant, head = {}, -1, None, ""
     for number, place, start, end, is_known in lines:
         stamp, old_stamp, _, who, _ = outers[number]
-        if found := is_known and match(text, start, end):
+        is_alike = head and is_known and text.startswith(head, start)
+        if is_alike and (found := layout.event.match(text, start + len(head), end)).lastindex in layout.events:
             above = number
         else:
-            if above < 0 or n_heads[number] != n_heads[above]:
-                record.asking.clear()
-            found, told[number] = (None, "UNKNOWN_FORMAT") if is_known else _find_behind(stream, text[start:end])
-            if not found:
-                continue
-        stamp = stamp or old_stamp if is_outer else stamp_group and found[stamp_group] or ""
+            found = is_known and layout.line.match(text, start, end)
+            if found:
+                above, head = number, text[start:found.end(layout.body)]
+            else:
+                if above < 0 or n_heads[number] != n_heads[above]:
+                    record.asking.clear()
+                head, (found, told[number]) = "", (None, "UNKNOWN_FORMAT") if is_known else _find_behind(stream, text[start:end])
+                if not found:
+                    continue
+            head_stamp, head_who = layout.stamp and found[layout.stamp] or "", layout.who and found[layout.who]
+        stamp = stamp or old_stamp if is_outer else head_stamp
         if stamp != clock.raw or not instant:
-            instant = _see_stamp(record, clock, stamp)
+            see_stamp(clock, stamp)
+            instant = stamp_instant(clock, stamp)
+            if clock.is_back:
+                mark_open(record, "TIME_GOES_BACK")
         handler, names = layout.events.get(found.lastindex, _SAYS_NOTHING)
-        who = who_group and found[who_group] or who
-        fields = {name: value if is_ascii else _as_utf8(value) for group, name in names if (value := found[group])} if names else {}
         if handler is None:
-            record.dumps.setdefault(who, {})[fields["field"]] = fields.get("value", "")
-        elif handler(record, who, _moment((file, place, *instant)), fields) is False:
+            field, value = found.group(*names)
+            record.dumps.setdefault(head_who or who, {})[field] = value if is_ascii else _as_utf8(value)
+            continue
+        fields = {name: value if is_ascii else _as_utf8(value) for group, name in names if (value := found[group])} if names else {}
+        if handler(record, head_who or who, _moment((file, place, *instant)), fields) is False:
             told.setdefault(number, "framing")
     return told
-
-
-def _see_stamp(record, clock, stamp):
-    """`stamp_instant` of the stamp of a line; what is open when the clock falls back is marked."""
-    if stamp != clock.raw:
-        see_stamp(clock, stamp)
-        if clock.is_back:
-            mark_open(record, "TIME_GOES_BACK")
-    return stamp_instant(clock, stamp)
 
 
 def _as_utf8(latin):

@@ -45,24 +45,25 @@ JSON_NAMES = {      # of journald, of rsyslog and of syslog-ng; the first that i
 def compile_layout(dialect, name, kind, pattern, *signs):
     """How lines begin that hold the EVENTS of a dialect, of a row of its LAYOUTS: `kind` is that of the clock.
 
-    A file is in the first layout whose `signs` it begins with. `line` has groups `stamp` and `who`; `events` tells by its last group which
-    handler takes what. `head`, `said`, `more` and `plain` are for RE2: a line of the layout, one that says something, one without prefix that
-    may, one of the many that `follow_plain` takes at once.
+    A file is in the first layout whose `signs` it begins with. `line` has groups `stamp`, `who` and, where the text begins, `body`; `event` is for
+    the text only. `events` tells by the last group of either which handler takes what. `head`, `said`, `more` and `plain` are for RE2: a line of
+    the layout, one that says something, one without prefix that may, one of the many that `follow_plain` takes at once.
     """
     head, _, rest = pattern.partition("(?P<text>")
-    begin = f"(?>{head})" + ("" if rest == ".*)" else f"(?={rest}")
-    said, events, places = [], {}, re.compile(begin).groupindex
+    begin, is_whole = f"(?>{head})(?P<body>)", "" if rest == ".*)" else f"(?={rest}"
+    said, events, places = [], {}, re.compile(begin + is_whole).groupindex
     n = len(places)
     for handler, event in dialect.EVENTS:
         names = re.findall(r"\(\?P<(\w+)>", event)
         said.append(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(', event)})()")
-        events[n + len(names) + 1] = handler, tuple(enumerate(names, n + 1))
+        events[n + len(names) + 1] = handler, tuple(enumerate(names, n + 1)) if handler else (n + 1, n + 2)
         n += len(names) + 1
+    text = f"{is_whole}(?:{'|'.join(said)}|)"
     whole = _for_re2(head if rest == ".*)" else f"{head}(?:{rest}")
     plain, follow_plain = getattr(dialect, "PLAIN", {}).get(name, (None, None))
     return SimpleNamespace(
-        dialect=dialect, name=name, kind=kind, signs=signs or (f"(?m){whole}",), line=re.compile(f"{begin}(?:{'|'.join(said)}|)", re.ASCII),
-        stamp=places.get("stamp"), who=places.get("who"), events=events, head=whole, said=_for_re2(f"{head}(?:{'|'.join(said)})"),
+        dialect=dialect, name=name, kind=kind, signs=signs or (f"(?m){whole}",), line=re.compile(begin + text, re.ASCII), event=re.compile("()" * re.compile(begin).groups + text, re.ASCII),
+        body=places["body"], stamp=places.get("stamp"), who=places.get("who"), events=events, head=whole, said=_for_re2(f"{head}(?:{'|'.join(said)})"),
         more=dialect.MORE and _for_re2(dialect.MORE.pattern), plain=plain, follow_plain=follow_plain)
 
 

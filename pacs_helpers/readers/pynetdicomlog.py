@@ -29,8 +29,7 @@ _OTHER = {"accepted": "requested", "requested": "accepted"}
 
 def _place(record, role, moment):
     """`(pool, is_reversed)`: the images of a C-GET travel against the request, on the only kind of association that is open."""
-    is_open = {key for pool in record.pools for key in pool.speakers}
-    is_reversed = role not in is_open and _OTHER[role] in is_open
+    is_reversed = not any([role in pool.speakers for pool in record.pools]) and any([_OTHER[role] in pool.speakers for pool in record.pools])
     return pool_of(record, _OTHER[role] if is_reversed else role, moment), is_reversed
 
 
